@@ -1,0 +1,104 @@
+//! The threat model: how far a pixel image may be moved.
+
+use burn::tensor::Tensor;
+use serde::{Deserialize, Serialize};
+
+use crate::random::RandomKey;
+
+/// How the size of a perturbation is measured.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Norm {
+    /// Largest change of any pixel.
+    #[default]
+    Linf,
+    /// Euclidean length of the change of the whole image.
+    L2,
+}
+
+/// A ball around the clean image, intersected with the pixel cube `[0, 1]`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Threat {
+    /// Which norm.
+    pub norm: Norm,
+    /// Radius, in pixel units (pixels are in `[0, 1]`).
+    pub epsilon: f64,
+}
+
+impl Threat {
+    /// The Linf ball of radius `epsilon`.
+    pub fn linf(epsilon: f64) -> Self {
+        Self { norm: Norm::Linf, epsilon }
+    }
+
+    /// The L2 ball of radius `epsilon`.
+    pub fn l2(epsilon: f64) -> Self {
+        Self { norm: Norm::L2, epsilon }
+    }
+
+    /// The nearest point of the ball, then of the pixel cube.
+    ///
+    /// Clipping to the cube moves every pixel towards the clean one, so the result is in both.
+    ///
+    /// # Shapes
+    /// - all: `[batch, channels, height, width]`
+    pub fn project(&self, clean: &Tensor<4>, candidate: Tensor<4>) -> Tensor<4> {
+        let change = candidate - clean.clone();
+        let change = match self.norm {
+            Norm::Linf => change.clamp(-self.epsilon, self.epsilon),
+            Norm::L2 => {
+                let length = lengths(&change).clamp_min(f64::from(f32::MIN_POSITIVE));
+                let shrink = length.recip().mul_scalar(self.epsilon).clamp_max(1.0);
+                change * shrink
+            }
+        };
+        (clean.clone() + change).clamp(0.0, 1.0)
+    }
+
+    /// One ascent step of length `step_size` along `gradient`: its sign for Linf, its direction for L2.
+    ///
+    /// # Shapes
+    /// - all: `[batch, channels, height, width]`
+    pub fn ascend(&self, from: Tensor<4>, gradient: Tensor<4>, step_size: f64) -> Tensor<4> {
+        let direction = match self.norm {
+            Norm::Linf => gradient.sign(),
+            Norm::L2 => {
+                let length = lengths(&gradient).clamp_min(f64::from(f32::MIN_POSITIVE));
+                gradient / length
+            }
+        };
+        from + direction.mul_scalar(step_size)
+    }
+
+    /// A point drawn uniformly from the ball around each image, clipped to the pixel cube.
+    ///
+    /// # Shapes
+    /// - `clean` and output: `[batch, channels, height, width]`
+    pub(crate) fn random_start(&self, clean: &Tensor<4>, examples: &[u64], key: RandomKey) -> Tensor<4> {
+        let [_, channels, height, width] = clean.dims();
+        let (shape, device) = ([channels, height, width], clean.device());
+        let change = match self.norm {
+            Norm::Linf => key.uniform(examples, shape, &device),
+            Norm::L2 => key.unit_ball(examples, shape, &device),
+        };
+        self.project(clean, clean.clone() + change.mul_scalar(self.epsilon))
+    }
+
+    /// Size of each image's change, in this threat's norm.
+    ///
+    /// # Shapes
+    /// - `clean`, `moved`: `[batch, channels, height, width]`; output: `[batch]`
+    pub fn sizes(&self, clean: &Tensor<4>, moved: &Tensor<4>) -> Tensor<1> {
+        let change = moved.clone() - clean.clone();
+        match self.norm {
+            Norm::Linf => change.abs().flatten::<2>(1, 3).max_dim(1).squeeze_dim(1),
+            Norm::L2 => lengths(&change).reshape([-1]),
+        }
+    }
+}
+
+/// Euclidean length per image, `[batch, 1, 1, 1]`.
+fn lengths(change: &Tensor<4>) -> Tensor<4> {
+    let batch = change.dims()[0];
+    change.clone().square().flatten::<2>(1, 3).sum_dim(1).sqrt().reshape([batch, 1, 1, 1])
+}

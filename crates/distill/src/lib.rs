@@ -1,0 +1,24 @@
+//! Training losses over the exits of a multi-exit network.
+//!
+//! A loss takes the logits of all exits on the clean and on the adversarial batch and gives named
+//! terms, one value per exit each, so that a training log can say where the loss comes from. Logits
+//! are plain `[batch, classes]` tensors: this crate knows no network, no attack and no file.
+//!
+//! The reference for the formulas is the NEO-KD paper (Ham et al., NeurIPS 2023, arXiv 2311.00428);
+//! where its text leaves a question open, the choice made here is an option with a documented default.
+
+mod adversarial;
+mod entropy;
+mod exit_loss;
+mod neo_kd;
+mod partition;
+mod teacher;
+mod terms;
+
+pub use adversarial::AdversarialTraining;
+pub use entropy::{cross_entropy, soft_cross_entropy};
+pub use exit_loss::{Draw, ExitLoss, LossConfig, LossInput};
+pub use neo_kd::{NeoKd, NeoKdConfig};
+pub use partition::{NOBODY, Partition, TRUE_CLASS, orthogonal_labels};
+pub use teacher::Teacher;
+pub use terms::{LossTerms, Term};

@@ -1,0 +1,113 @@
+//! NEO-KD: neighbour knowledge distillation and exit-wise orthogonal knowledge distillation
+//! (Ham et al., NeurIPS 2023, section 3.2; neo-kd.md section 2).
+
+use burn::tensor::Tensor;
+use burn::tensor::activation::softmax;
+use serde::{Deserialize, Serialize};
+
+use crate::exit_loss::finite_and_not_negative;
+use crate::teacher::mix;
+use crate::{
+    AdversarialTraining, ExitLoss, LossInput, LossTerms, Partition, Teacher, Term, orthogonal_labels,
+    soft_cross_entropy,
+};
+
+/// Settings of [`NeoKd`]. Defaults: alpha 3, beta 1 and the teacher as the paper gives them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct NeoKdConfig {
+    /// Weight of NKD; 3 in the paper (A.2).
+    pub alpha: f64,
+    /// Weight of EOKD; 1 in the paper (A.2).
+    pub beta: f64,
+    /// Weight of both at each exit; empty means 1 everywhere. The paper has `[1, 1, 1]` for three
+    /// exits, 1.5 for the last two of five and the last four of seven (A.2).
+    pub gamma: Vec<f64>,
+    /// Whose clean answers NKD distils.
+    pub teacher: Teacher,
+    /// The cross-entropy terms beside the distillation.
+    pub base: AdversarialTraining,
+}
+
+impl Default for NeoKdConfig {
+    fn default() -> Self {
+        let (teacher, base) = (Teacher::default(), AdversarialTraining::default());
+        Self { alpha: 3.0, beta: 1.0, gamma: Vec::new(), teacher, base }
+    }
+}
+
+/// ```text
+/// sum_i [ CE(f_i(x), y) + CE(f_i(x'), y) + gamma_i (alpha NKD_i + beta EOKD_i) ]
+/// NKD_i  = H( mean of the neighbours' softmax f_k(x),  f_i(x') )
+/// EOKD_i = H( O_i(softmax f_i(x)),                     f_i(x') )
+/// ```
+///
+/// with `H(t, f) = -sum_c t_c log softmax(f)_c`, batch means, and no gradient into the clean
+/// answers that teach. `O_i` keeps the true class and exit i's own part of the wrong classes, see
+/// [`orthogonal_labels`].
+///
+/// Remembered or chosen, not read in the paper (neo-kd.md sections 2.4 and 8): softmax is averaged
+/// rather than logits, temperature 1, the teacher is detached, the partition is redrawn per visit.
+#[derive(Clone, Debug)]
+pub struct NeoKd {
+    config: NeoKdConfig,
+    gamma: Vec<f64>,
+    matrix: Vec<Vec<f64>>,
+}
+
+impl NeoKd {
+    /// The loss for a network with `exits` exits.
+    ///
+    /// # Errors
+    /// A sentence that names the key, its value and the cure.
+    pub fn new(config: NeoKdConfig, exits: usize) -> Result<Self, String> {
+        finite_and_not_negative("alpha", config.alpha)?;
+        finite_and_not_negative("beta", config.beta)?;
+        config.base.validate()?;
+        let gamma = match config.gamma.is_empty() {
+            true => vec![1.0; exits],
+            false => config.gamma.clone(),
+        };
+        if gamma.len() != exits {
+            return Err(format!(
+                "gamma has {} values, but the network has {exits} exits: give one per exit",
+                gamma.len()
+            ));
+        }
+        for value in &gamma {
+            finite_and_not_negative("gamma", *value)?;
+        }
+        let matrix = config.teacher.matrix(exits)?;
+        Ok(Self { config, gamma, matrix })
+    }
+
+    /// The terms with a given partition; [`ExitLoss::terms`] draws one.
+    pub fn terms_with(&self, input: LossInput<'_>, partition: &Partition) -> LossTerms {
+        let exits = self.gamma.len();
+        assert_eq!(input.clean.len(), exits, "the loss was made for {exits} exits");
+        let answers: Vec<Tensor<2>> =
+            input.clean.iter().map(|logits| softmax(logits.clone().without_autodiff(), 1)).collect();
+        let teachers = mix(&answers, &self.matrix);
+        let students = || input.adversarial.iter();
+
+        let nkd = students().zip(&teachers).map(|(student, teacher)| soft_cross_entropy(student, teacher));
+        let eokd = students()
+            .zip(&answers)
+            .enumerate()
+            .map(|(exit, (student, answer))| soft_cross_entropy(student, &orthogonal_labels(answer, partition, exit)));
+        let weights = |factor: f64| self.gamma.iter().map(|gamma| gamma * factor).collect();
+
+        let mut loss = self.config.base.terms(input);
+        loss.terms.push(Term::new("nkd", nkd.collect(), weights(self.config.alpha)));
+        loss.terms.push(Term::new("eokd", eokd.collect(), weights(self.config.beta)));
+        loss
+    }
+}
+
+impl ExitLoss for NeoKd {
+    fn terms(&self, input: LossInput<'_>) -> LossTerms {
+        let logits = &input.clean[0];
+        let partition = Partition::per_visit(input.draw, self.gamma.len(), logits.dims()[1], &logits.device());
+        self.terms_with(input, &partition)
+    }
+}

@@ -1,0 +1,26 @@
+//! Multi-exit image classifiers on [Burn](burn): what a network with several exits is, what it
+//! costs, and how it is frozen for attack and evaluation.
+//!
+//! A network implements [`MultiExit`]: it takes pixels in `[0, 1]`, runs its trunk stage by stage
+//! and answers after every stage. Everything else in neokd (attacks, losses, policies, reports)
+//! needs no more than that trait. [`Network`] is the closed set of backbones that a configuration
+//! file can name.
+//!
+//! This crate knows no attack, no loss and no data set.
+
+mod cost;
+mod dropout;
+mod initializer;
+mod multi_exit;
+mod network;
+mod pixels;
+mod small_cnn;
+pub mod weights;
+
+pub use cost::{CostCounter, ExitCost};
+pub use dropout::Dropout;
+pub use initializer::Initializer;
+pub use multi_exit::{ExitLogits, Features, Frozen, MultiExit};
+pub use network::{ModelConfig, Network};
+pub use pixels::Normalization;
+pub use small_cnn::{SmallCnn, SmallCnnConfig};

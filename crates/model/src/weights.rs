@@ -1,0 +1,309 @@
+//! Weights in and out: named tensors, safetensors files with the model's TOML in the header, and a
+//! strict report of what did not fit.
+//!
+//! Names and layouts on disk follow PyTorch (linear weights `[out, in]`, batch-norm `weight`,
+//! `bias`, `running_mean`, `running_var`), so that other tools read the files as they expect.
+//! Every file written here carries a SHA-256 over names, shapes, values and metadata; a flipped bit
+//! is an error, not a slightly different network.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt::Write as _;
+use std::path::Path;
+
+use burn::module::Module;
+use burn::tensor::{Device, TensorData};
+use burn_store::{BurnToPyTorchAdapter, ModuleSnapshot, PyTorchToBurnAdapter, bridge};
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensors};
+use sha2::{Digest, Sha256};
+
+use crate::{ModelConfig, Network};
+
+/// Key of the header entry that holds the model's TOML.
+pub const MODEL_KEY: &str = "neokd.model";
+const DIGEST_KEY: &str = "neokd.sha256";
+
+/// A tensor on the host: 32-bit floats in row-major order.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HostTensor {
+    /// Size of each dimension.
+    pub shape: Vec<usize>,
+    /// The values, as many as the shape says.
+    pub values: Vec<f32>,
+}
+
+/// Named tensors, in the order of their names.
+pub type TensorMap = BTreeMap<String, HostTensor>;
+
+/// Header entries of a safetensors file.
+pub type Metadata = BTreeMap<String, String>;
+
+/// Why weights could not be read, written or applied.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum WeightsError {
+    /// The file could not be read.
+    #[error("cannot read {file}: {source}")]
+    Read {
+        /// Path of the file.
+        file: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The bytes are no safetensors file: truncated, or something else.
+    #[error("not a complete safetensors file ({0}); copy or write it again")]
+    Format(String),
+    /// The content is not what was written.
+    #[error(
+        "content does not match its checksum (stored {stored}, found {found}): the file is damaged; copy or write it again"
+    )]
+    Damaged {
+        /// SHA-256 in the header.
+        stored: String,
+        /// SHA-256 of the content.
+        found: String,
+    },
+    /// A tensor is not of 32-bit floats.
+    #[error("tensor {name} is {dtype}, not F32; convert the file first")]
+    Dtype {
+        /// Name of the tensor.
+        name: String,
+        /// Its type.
+        dtype: String,
+    },
+    /// The header lacks an entry or it cannot be understood.
+    #[error("header entry {key}: {why}; was this file written by neokd?")]
+    Header {
+        /// The entry.
+        key: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// Names or shapes differ from the network's.
+    #[error("tensors do not fit the network: {0}")]
+    Mismatch(KeyReport),
+    /// Burn refused a tensor that looked right.
+    #[error("Burn could not apply the tensors: {0}")]
+    Apply(String),
+}
+
+/// What did not fit when tensors met a network.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KeyReport {
+    /// Tensors of the network that were not given.
+    pub missing: Vec<String>,
+    /// Tensors that the network does not have.
+    pub unexpected: Vec<String>,
+    /// Tensors of another shape, with both shapes.
+    pub misshapen: Vec<String>,
+}
+
+impl KeyReport {
+    /// Whether everything fitted.
+    pub fn is_clean(&self) -> bool {
+        self.missing.is_empty() && self.unexpected.is_empty() && self.misshapen.is_empty()
+    }
+}
+
+impl std::fmt::Display for KeyReport {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let lists =
+            [("missing", &self.missing), ("unexpected", &self.unexpected), ("of another shape", &self.misshapen)];
+        let parts: Vec<String> = lists
+            .into_iter()
+            .filter(|(_, names)| !names.is_empty())
+            .map(|(what, names)| format!("{} {what} ({})", names.len(), names.join(", ")))
+            .collect();
+        out.write_str(&parts.join("; "))
+    }
+}
+
+/// All tensors of a module, parameters and running statistics, under their PyTorch names.
+///
+/// # Errors
+/// [`WeightsError::Apply`] if the device cannot be read.
+pub fn collect<M: Module>(module: &M) -> Result<TensorMap, WeightsError> {
+    module
+        .collect(None, Some(Box::new(BurnToPyTorchAdapter)), true)
+        .into_iter()
+        .map(|tensor| {
+            let name = tensor.name.clone();
+            let data = bridge::into_data(tensor).map_err(|error| WeightsError::Apply(format!("{name}: {error}")))?;
+            let shape = data.shape().as_slice().to_vec();
+            let values =
+                data.try_into_vec::<f32>().map_err(|error| WeightsError::Apply(format!("{name}: {error:?}")))?;
+            Ok((name, HostTensor { shape, values }))
+        })
+        .collect()
+}
+
+/// Puts tensors into a module; names and shapes must be exactly the module's.
+///
+/// # Errors
+/// [`WeightsError::Mismatch`] lists every missing, unexpected and misshapen tensor.
+pub fn apply<M: Module>(mut module: M, tensors: TensorMap) -> Result<M, WeightsError> {
+    let report = compare(&collect(&module)?, &tensors);
+    if !report.is_clean() {
+        return Err(WeightsError::Mismatch(report));
+    }
+    let packed = tensors
+        .into_iter()
+        .map(|(name, tensor)| bridge::from_data(TensorData::new(tensor.values, tensor.shape), name, None))
+        .collect();
+    let result = module.apply(packed, None, Some(Box::new(PyTorchToBurnAdapter)), true);
+    match result.errors.is_empty() && result.missing.is_empty() && result.unused.is_empty() {
+        true => Ok(module),
+        false => Err(WeightsError::Apply(format!("{result}"))),
+    }
+}
+
+fn compare(expected: &TensorMap, given: &TensorMap) -> KeyReport {
+    let misshapen = expected.iter().filter_map(|(name, tensor)| {
+        let other = given.get(name)?;
+        (other.shape != tensor.shape).then(|| format!("{name} {:?} instead of {:?}", other.shape, tensor.shape))
+    });
+    KeyReport {
+        missing: expected.keys().filter(|name| !given.contains_key(*name)).cloned().collect(),
+        unexpected: given.keys().filter(|name| !expected.contains_key(*name)).cloned().collect(),
+        misshapen: misshapen.collect(),
+    }
+}
+
+/// Renames tensors by the longest matching layer name of `names`, pairs of (new, old).
+pub fn rename(tensors: TensorMap, names: &[(String, String)]) -> TensorMap {
+    let renamed = |name: String| {
+        let layers =
+            names.iter().filter(|(_, old)| name.strip_prefix(old.as_str()).is_some_and(|rest| rest.starts_with('.')));
+        match layers.max_by_key(|(_, old)| old.len()) {
+            Some((new, old)) => format!("{new}{}", &name[old.len()..]),
+            None => name,
+        }
+    };
+    tensors.into_iter().map(|(name, tensor)| (renamed(name), tensor)).collect()
+}
+
+/// A network with the weights of the original PyTorch code, under that code's names.
+///
+/// # Errors
+/// As [`apply`].
+pub fn from_pytorch(config: &ModelConfig, tensors: TensorMap, device: &Device) -> Result<Network, WeightsError> {
+    apply(config.init(0, device), rename(tensors, &config.pytorch_names()))
+}
+
+/// Bytes of a safetensors file with these tensors and header entries, and a checksum over both.
+///
+/// # Errors
+/// [`WeightsError::Format`] if a tensor's shape and values disagree.
+pub fn encode(tensors: &TensorMap, metadata: &Metadata) -> Result<Vec<u8>, WeightsError> {
+    let bytes: Vec<(&str, &[usize], Vec<u8>)> = tensors
+        .iter()
+        .map(|(name, tensor)| {
+            let bytes = tensor.values.iter().flat_map(|value| value.to_le_bytes()).collect();
+            (name.as_str(), tensor.shape.as_slice(), bytes)
+        })
+        .collect();
+    let mut header: HashMap<String, String> = metadata.clone().into_iter().collect();
+    header.insert(DIGEST_KEY.to_string(), digest(tensors, metadata));
+    let views = bytes
+        .iter()
+        .map(|(name, shape, bytes)| TensorView::new(Dtype::F32, shape.to_vec(), bytes).map(|view| (*name, view)))
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| WeightsError::Format(error.to_string()))?;
+    safetensors::serialize(views, Some(header)).map_err(|error| WeightsError::Format(error.to_string()))
+}
+
+/// Tensors and header entries of a safetensors file; the checksum is checked where there is one.
+///
+/// # Errors
+/// [`WeightsError::Format`], [`WeightsError::Dtype`] or [`WeightsError::Damaged`].
+pub fn decode(bytes: &[u8]) -> Result<(TensorMap, Metadata), WeightsError> {
+    let format = |error: safetensors::SafeTensorError| WeightsError::Format(error.to_string());
+    let (_, header) = SafeTensors::read_metadata(bytes).map_err(format)?;
+    let mut metadata: Metadata = header.metadata().clone().unwrap_or_default().into_iter().collect();
+    let mut tensors = TensorMap::new();
+    for (name, view) in SafeTensors::deserialize(bytes).map_err(format)?.tensors() {
+        if view.dtype() != Dtype::F32 {
+            return Err(WeightsError::Dtype { name, dtype: view.dtype().to_string() });
+        }
+        let values = view.data().chunks_exact(4).map(|word| f32::from_le_bytes([word[0], word[1], word[2], word[3]]));
+        tensors.insert(name, HostTensor { shape: view.shape().to_vec(), values: values.collect() });
+    }
+    if let Some(stored) = metadata.remove(DIGEST_KEY) {
+        let found = digest(&tensors, &metadata);
+        if stored != found {
+            return Err(WeightsError::Damaged { stored, found });
+        }
+    }
+    Ok((tensors, metadata))
+}
+
+/// SHA-256 (hex) over the tensors' names, shapes and values and over the header entries.
+pub fn digest(tensors: &TensorMap, metadata: &Metadata) -> String {
+    let mut hash = Sha256::new();
+    for (name, tensor) in tensors {
+        hash.update(format!("{name}\0{:?}\0", tensor.shape));
+        let bytes: Vec<u8> = tensor.values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        hash.update(bytes);
+    }
+    for (key, value) in metadata {
+        hash.update(format!("{key}\0{value}\0"));
+    }
+    hash.finalize().iter().fold(String::new(), |mut hex, byte| {
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
+}
+
+/// Bytes of a weights file: the network's tensors, with its configuration in the header.
+///
+/// # Errors
+/// As [`collect`] and [`encode`].
+pub fn encode_network(config: &ModelConfig, network: &Network) -> Result<Vec<u8>, WeightsError> {
+    encode(&collect(network)?, &Metadata::from([(MODEL_KEY.to_string(), model_toml(config)?)]))
+}
+
+/// The network that a weights file holds, and its configuration.
+///
+/// # Errors
+/// As [`decode`] and [`apply`]; [`WeightsError::Header`] if the file does not say which network.
+pub fn decode_network(bytes: &[u8], device: &Device) -> Result<(ModelConfig, Network), WeightsError> {
+    let (tensors, metadata) = decode(bytes)?;
+    let config = read_model(&metadata)?;
+    let network = apply(config.init(0, device), tensors)?;
+    Ok((config, network))
+}
+
+/// The model's TOML as it goes into a header.
+///
+/// # Errors
+/// [`WeightsError::Header`] if it cannot be written as TOML.
+pub fn model_toml(config: &ModelConfig) -> Result<String, WeightsError> {
+    toml::to_string(config).map_err(|error| header_error(&error))
+}
+
+/// The model configuration in a file's header.
+///
+/// # Errors
+/// [`WeightsError::Header`] if there is none or it is not valid.
+pub fn read_model(metadata: &Metadata) -> Result<ModelConfig, WeightsError> {
+    let Some(text) = metadata.get(MODEL_KEY) else {
+        return Err(header_error(&"missing"));
+    };
+    let config: ModelConfig = toml::from_str(text).map_err(|error| header_error(&error))?;
+    match config.problem() {
+        Some(why) => Err(header_error(&why)),
+        None => Ok(config),
+    }
+}
+
+fn header_error(why: &dyn std::fmt::Display) -> WeightsError {
+    WeightsError::Header { key: MODEL_KEY.to_string(), why: why.to_string() }
+}
+
+/// Reads a file whole.
+///
+/// # Errors
+/// [`WeightsError::Read`] names the file.
+pub fn read_file(path: &Path) -> Result<Vec<u8>, WeightsError> {
+    std::fs::read(path).map_err(|source| WeightsError::Read { file: path.display().to_string(), source })
+}

@@ -1,0 +1,39 @@
+//! Image data that can be trusted: every set comes with the digests of its bytes, and every split is a committed file.
+//!
+//! What is here: MNIST inside the binary ([`load`] works on a machine with nothing else on it), a library folder into which
+//! other sets are imported after their size and SHA-256 are checked ([`import`]), validation splits that never change
+//! ([`split`]), and small generated sets for smoke tests ([`synthetic`]).
+//!
+//! What is not here: tensors, normalisation, augmentation and batching. Pixels leave as `u8`; the network's first layer
+//! normalises them. Nothing is ever downloaded. The environment is read in one function only, [`default_data_dir`].
+//!
+//! ```
+//! let splits = neokd_datasets::synthetic(7, 60, 20, 20, [1, 8, 8], 4)?;
+//! assert_eq!(splits.train.len(), 60);
+//! assert_eq!(splits.train.image(0).len(), 64);
+//! # Ok::<(), neokd_datasets::DataError>(())
+//! ```
+
+mod embedded;
+mod error;
+pub mod idx;
+mod image_set;
+mod import;
+mod library;
+#[cfg(test)]
+mod library_tests;
+pub mod manifest;
+mod provenance;
+mod random;
+mod source;
+pub mod split;
+mod synthetic;
+
+pub use error::{DataError, DataErrorKind};
+pub use image_set::ImageSet;
+pub use import::{Import, import};
+pub use library::{DataSplits, Status, StatusEntry, data_dir_from, default_data_dir, list, load, load_unsplit, verify};
+pub use manifest::{KnownDataset, find, known};
+pub use provenance::{FileDigest, Provenance, Trust, sha256_hex};
+pub use split::SplitTable;
+pub use synthetic::synthetic;

@@ -1,0 +1,6 @@
+//! Values from independent implementations: every case below `$NEOKD_GOLDEN` (default: this folder).
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
+
+mod cases;
+mod losses;
+mod networks;

@@ -1,0 +1,143 @@
+//! Networks: logits, attacked images, costs.
+
+use std::path::Path;
+
+use burn::tensor::{Device, Tensor};
+use neokd_attack::{Attack, Batch, Pgd, Target, Threat, cross_entropy, run};
+use neokd_model::{Frozen, ModelConfig, MultiExit, Network, weights};
+use serde_json::Value;
+
+use crate::cases::{Tensors, assert_close, files, host, json};
+
+#[test]
+fn golden_networks() {
+    let (mut checked, mut skipped) = (0, 0);
+    for model in files().into_iter().filter(|path| path.file_name().is_some_and(|name| name == "model.toml")) {
+        let folder = model.parent().unwrap();
+        match open(folder) {
+            Ok(network) => {
+                check(folder, &network);
+                eprintln!("golden network {}: passed", folder.display());
+                checked += 1;
+            }
+            Err(why) => {
+                eprintln!("golden network {}: SKIPPED, {why}", folder.display());
+                skipped += 1;
+            }
+        }
+    }
+    assert!(checked > 0, "no golden network ran ({skipped} skipped)");
+}
+
+fn open(folder: &Path) -> Result<Network, String> {
+    let text = std::fs::read_to_string(folder.join("model.toml")).unwrap();
+    let config: ModelConfig = toml::from_str(&text).map_err(|error| error.message().to_string())?;
+    let bytes =
+        std::fs::read(folder.join("weights.safetensors")).map_err(|error| format!("weights.safetensors: {error}"))?;
+    let (tensors, _) = weights::decode(&bytes).unwrap();
+    Ok(weights::from_pytorch(&config, tensors, &Device::flex()).unwrap())
+}
+
+fn check(folder: &Path, network: &Network) {
+    let device = Device::flex();
+    let (io, meta) = (Tensors::read(&folder.join("io.safetensors")), json(&folder.join("meta.json")));
+    let images: Tensor<4> = io.float("images", &device);
+    let examples = (0..images.dims()[0] as u64).collect();
+    let batch = Batch { pixels: images, labels: io.int("labels", &device), examples };
+    let frozen = Frozen::new(network);
+
+    let logits = frozen.forward(batch.pixels.clone());
+    for (exit, ours) in logits.as_slice().iter().enumerate() {
+        let name = format!("logits.{exit}");
+        assert_close(&name, &host(ours), io.values(&name), 1e-4);
+        let prefix = host(&frozen.forward_to(batch.pixels.clone(), exit));
+        assert_close(&format!("prefix of {name}"), &prefix, &host(ours), 1e-6);
+    }
+    check_costs(network, &meta);
+    check_entropy("clean", &frozen, &batch, &batch.pixels, &meta);
+    for name in io.names().filter(|name| name.contains(".steps") && io.shape(name).len() == 4) {
+        check_attack(name, &frozen, &batch, &io, &meta);
+    }
+}
+
+fn check_costs(network: &Network, meta: &Value) {
+    let costs = network.costs();
+    let compare = |key: &str, ours: Vec<u64>| {
+        if let Some(theirs) = meta.get(key).and_then(Value::as_array) {
+            let theirs: Vec<u64> = theirs.iter().map(|value| value.as_f64().unwrap() as u64).collect();
+            assert_eq!(ours, theirs, "{key}");
+        }
+    };
+    compare("flops", costs.iter().map(|cost| cost.multiply_adds).collect());
+    compare("params", costs.iter().map(|cost| cost.parameters).collect());
+}
+
+fn check_attack(name: &str, frozen: &Frozen<Network>, batch: &Batch, io: &Tensors, meta: &Value) {
+    let (objective, steps) = name.rsplit_once(".steps").unwrap();
+    let target = match objective.strip_prefix("single.") {
+        Some(exit) => Target::Single(exit.parse().unwrap()),
+        None if objective == "average" => Target::Average,
+        None => Target::MaxAverage,
+    };
+    let number = |key: &str| meta[key].as_f64().unwrap();
+    let pgd = Pgd { steps: steps.parse().unwrap(), step_size: number("step"), random_start: false, restarts: 1 };
+    let threat = Threat::linf(number("eps"));
+    let outcome = run(frozen, batch, &Attack { target, pgd }, &threat, 0).unwrap();
+
+    let (ours, theirs) = (host(&outcome.adversarial.pixels), io.values(name));
+    let equal = ours.iter().zip(theirs).filter(|(our, their)| (*our - *their).abs() < 1e-5).count();
+    let share = equal as f64 / ours.len() as f64;
+    assert!(share >= 0.995, "{name}: only {:.3} % of the pixels are equal", 100.0 * share);
+    check_entropy(&name.replace('.', "_"), frozen, batch, &outcome.adversarial.pixels, meta);
+}
+
+/// Mean cross-entropy per exit against `meta.json`, where it is given.
+fn check_entropy(name: &str, frozen: &Frozen<Network>, batch: &Batch, pixels: &Tensor<4>, meta: &Value) {
+    let Some(theirs) = meta["cross_entropy"].get(name).and_then(Value::as_array) else {
+        return;
+    };
+    let logits = frozen.forward(pixels.clone());
+    let ours: Vec<f64> =
+        logits.as_slice().iter().map(|exit| host(&cross_entropy(exit, &batch.labels).mean())[0]).collect();
+    let theirs: Vec<f64> = theirs.iter().map(|value| value.as_f64().unwrap()).collect();
+    assert_close(&format!("cross-entropy {name}"), &ours, &theirs, 1e-3);
+}
+
+#[test]
+fn golden_max_average_picks() {
+    for path in files().into_iter().filter(|path| path.file_name().is_some_and(|name| name == "io.safetensors")) {
+        let (folder, io) = (path.parent().unwrap(), Tensors::read(&path));
+        let Ok(network) = open(folder) else {
+            eprintln!("golden picks {}: SKIPPED, network not available", folder.display());
+            continue;
+        };
+        if !io.has("max_average.pick.steps3") {
+            continue;
+        }
+        let (device, meta) = (Device::flex(), json(&folder.join("meta.json")));
+        let images: Tensor<4> = io.float("images", &device);
+        let examples = (0..images.dims()[0] as u64).collect();
+        let batch = Batch { pixels: images, labels: io.int("labels", &device), examples };
+        let frozen = Frozen::new(&network);
+        let step = meta["step"].as_f64().unwrap();
+        let pgd = Pgd { steps: 3, step_size: step, random_start: false, restarts: 1 };
+        let threat = Threat::linf(meta["eps"].as_f64().unwrap());
+        let damage: Vec<Vec<f64>> = (0..frozen.exits())
+            .map(|exit| {
+                let attack = Attack { target: Target::Single(exit), pgd };
+                let outcome = run(&frozen, &batch, &attack, &threat, 0).unwrap();
+                let exits = outcome.logits.as_slice();
+                let sum =
+                    exits.iter().map(|logits| cross_entropy(logits, &batch.labels)).reduce(|sum, exit| sum + exit);
+                host(&sum.unwrap().div_scalar(exits.len() as f64))
+            })
+            .collect();
+        assert_close("max_average.losses", &damage.concat(), io.values("max_average.losses.steps3"), 1e-3);
+        let picks = (0..batch.len()).map(|image| {
+            (0..damage.len()).fold(0, |best, exit| if damage[exit][image] > damage[best][image] { exit } else { best })
+        });
+        let ours: Vec<f64> = picks.map(|exit| exit as f64).collect();
+        assert_close("max_average.pick", &ours, io.values("max_average.pick.steps3"), 0.0);
+        eprintln!("golden picks {}: passed", folder.display());
+    }
+}

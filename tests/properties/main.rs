@@ -1,0 +1,2 @@
+//! Properties of networks, attacks and losses on small random cases.
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
