@@ -24,6 +24,27 @@ impl ModelConfig {
         }
     }
 
+    /// Number of exits of the network.
+    pub fn exits(&self) -> usize {
+        match self {
+            Self::SmallCnn(_) => SmallCnnConfig::EXITS,
+        }
+    }
+
+    /// Number of classes that the network tells apart.
+    pub fn classes(&self) -> usize {
+        match self {
+            Self::SmallCnn(config) => config.classes,
+        }
+    }
+
+    /// Shape of one image: `[channels, height, width]`.
+    pub fn input_shape(&self) -> [usize; 3] {
+        match self {
+            Self::SmallCnn(_) => SmallCnnConfig::INPUT,
+        }
+    }
+
     /// Names of our layers beside those of the original PyTorch code.
     pub fn pytorch_names(&self) -> Vec<(String, String)> {
         match self {

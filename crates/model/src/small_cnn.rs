@@ -23,7 +23,6 @@ use serde::{Deserialize, Serialize};
 use crate::{CostCounter, Dropout, ExitCost, Features, Initializer, MultiExit, Normalization};
 
 const HIDDEN: usize = 200;
-const EXITS: usize = 3;
 
 /// Configuration of [`SmallCnn`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -44,6 +43,12 @@ impl Default for SmallCnnConfig {
 }
 
 impl SmallCnnConfig {
+    /// Number of exits.
+    pub const EXITS: usize = 3;
+
+    /// Shape of one image: `[channels, height, width]`.
+    pub const INPUT: [usize; 3] = [1, 28, 28];
+
     /// Names of our layers and of the same layers in the public PyTorch code.
     pub const PYTORCH_NAMES: &'static [(&'static str, &'static str)] = &[
         ("conv1", "conv1"),
@@ -129,7 +134,7 @@ impl Head {
 
 impl MultiExit for SmallCnn {
     fn exits(&self) -> usize {
-        EXITS
+        SmallCnnConfig::EXITS
     }
 
     fn classes(&self) -> usize {
@@ -137,7 +142,7 @@ impl MultiExit for SmallCnn {
     }
 
     fn input_shape(&self) -> [usize; 3] {
-        [1, 28, 28]
+        SmallCnnConfig::INPUT
     }
 
     fn enter(&self, pixels: Tensor<4>) -> Features {
@@ -165,7 +170,7 @@ impl MultiExit for SmallCnn {
     fn reseed(&self, key: u64) {
         // Distinct keys keep the three heads' masks independent of each other.
         for (index, head) in [&self.exit1.head, &self.exit2, &self.exit3].into_iter().enumerate() {
-            head.dropout.reseed(key.wrapping_mul(EXITS as u64).wrapping_add(index as u64));
+            head.dropout.reseed(key.wrapping_mul(SmallCnnConfig::EXITS as u64).wrapping_add(index as u64));
         }
     }
 

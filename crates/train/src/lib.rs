@@ -1,1 +1,37 @@
-//! The rim of neokd.
+//! The rim of neokd: everything that reads, writes, times or talks to a user.
+//!
+//! ```text
+//! config       what is to be done, from TOML, presets and --set, checked before anything starts
+//! device       which machine computes
+//! batches      images of a data set as tensors, in an order that depends on (seed, epoch) alone
+//! fit          the training loop, readable top to bottom
+//! optimizer, schedule, checkpoint, run_dir, metrics   what the loop leans on
+//! evaluate     accuracy per exit, clean and attacked
+//! report       the JSON that says what came out and how it was made
+//! cli          the command line
+//! ```
+//!
+//! The networks, attacks and losses live in crates of their own and can be embedded without this one.
+
+pub mod batches;
+pub mod checkpoint;
+pub mod cli;
+pub mod config;
+pub mod device;
+pub mod error;
+pub mod evaluate;
+pub mod files;
+pub mod fit;
+pub mod interval;
+pub mod metrics;
+pub mod optimizer;
+pub mod plan;
+pub mod report;
+pub mod run_dir;
+pub mod schedule;
+pub mod seeds;
+pub mod smoke;
+pub mod stop;
+
+pub use config::RunConfig;
+pub use error::Error;

@@ -1,1 +1,7 @@
-fn main() {}
+//! The `neokd` command.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    neokd_train::cli::main()
+}

@@ -1,0 +1,178 @@
+//! A training run frozen in one file: weights, optimizer, position and configuration.
+//!
+//! The file is safetensors: `model/NAME` and `optimizer/NAME` tensors, and a JSON header entry with
+//! the rest. Random state needs no place in it, since every draw is a function of (seed, purpose,
+//! epoch or step, example); the schedule needs none, since the rate is a function of the step. The
+//! header's SHA-256 covers everything, and the file is replaced atomically.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use burn::module::Module;
+use burn::tensor::Device;
+use neokd_attack::Passes;
+use neokd_model::weights::{self, Metadata, TensorMap};
+use neokd_model::{ModelConfig, Network};
+use serde::{Deserialize, Serialize};
+
+use crate::optimizer::{Optimizer, OptimizerState};
+use crate::{Error, RunConfig, files};
+
+const PROGRESS_KEY: &str = "neokd.progress";
+const CONFIG_KEY: &str = "neokd.config";
+const SCHEMA: u32 = 1;
+
+/// How far a run has come.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Epochs that are complete.
+    pub epoch: u64,
+    /// Steps done in the current epoch.
+    pub position: u64,
+    /// Steps done in all.
+    pub step: u64,
+    /// Passes spent on training so far, attacks included.
+    pub passes: Passes,
+    /// Wall time spent on training so far, in seconds, over all sessions.
+    pub seconds: f64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Header {
+    schema: u32,
+    progress: Progress,
+    optimizer_scalars: BTreeMap<String, i64>,
+}
+
+/// A training state in memory.
+pub struct TrainingState {
+    /// The network, tracked.
+    pub model: Network,
+    /// The optimizer.
+    pub optimizer: Optimizer,
+    /// Where training stands.
+    pub progress: Progress,
+}
+
+impl TrainingState {
+    /// The state before the first step.
+    pub fn start(config: &RunConfig, device: &Device) -> Self {
+        let seed = crate::seeds::key(config.seed, crate::seeds::Purpose::Weights, 0);
+        Self {
+            model: config.model.init(seed, device).train(),
+            optimizer: Optimizer::new(&config.training.optimizer),
+            progress: Progress::default(),
+        }
+    }
+
+    /// Writes the state to `path`, atomically.
+    ///
+    /// # Errors
+    /// [`Error::Io`] or [`Error::Checkpoint`].
+    pub fn save(&self, config: &RunConfig, path: &Path) -> Result<(), Error> {
+        let damaged = |why: String| Error::Checkpoint { file: path.to_path_buf(), why };
+        let model = weights::collect(&self.model).map_err(Error::weights(path))?;
+        let optimizer = self.optimizer.to_state();
+        let header = Header { schema: SCHEMA, progress: self.progress.clone(), optimizer_scalars: optimizer.scalars };
+        let metadata = Metadata::from([
+            (weights::MODEL_KEY.to_string(), weights::model_toml(&config.model).map_err(Error::weights(path))?),
+            (CONFIG_KEY.to_string(), config.to_toml()?),
+            (PROGRESS_KEY.to_string(), serde_json::to_string(&header).map_err(|error| damaged(error.to_string()))?),
+        ]);
+        let mut tensors = prefixed("model/", model);
+        tensors.append(&mut prefixed("optimizer/", optimizer.tensors));
+        let bytes = weights::encode(&tensors, &metadata).map_err(Error::weights(path))?;
+        files::write_atomically(path, &bytes)
+    }
+
+    /// Reads a state for the given configuration.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] if the file is truncated, damaged, of another network or of another schema.
+    pub fn load(config: &RunConfig, path: &Path, device: &Device) -> Result<Self, Error> {
+        let unfit = |why: String| Error::Checkpoint { file: path.to_path_buf(), why };
+        let contents = Contents::read(path)?;
+        if contents.model != config.model {
+            return Err(unfit(
+                "this checkpoint holds another network than the run's config.toml; resume with the run that wrote it"
+                    .into(),
+            ));
+        }
+        let model = config.model.init(0, device);
+        let model = weights::apply(model, contents.weights).map_err(Error::weights(path))?.train();
+        let state = OptimizerState { tensors: contents.optimizer, scalars: contents.header.optimizer_scalars };
+        let optimizer = Optimizer::new(&config.training.optimizer).with_state(state, device).map_err(|name| {
+            unfit(format!(
+                "optimizer state {name} does not fit training.optimizer; resume with the configuration that wrote it"
+            ))
+        })?;
+        Ok(Self { model, optimizer, progress: contents.header.progress })
+    }
+}
+
+/// The network in a checkpoint or weights file, for evaluation.
+///
+/// # Errors
+/// [`Error::Io`] or [`Error::Checkpoint`].
+pub fn load_network(path: &Path, device: &Device) -> Result<(ModelConfig, Network), Error> {
+    let bytes = files::read(path)?;
+    let (tensors, metadata) = weights::decode(&bytes).map_err(Error::weights(path))?;
+    let config = weights::read_model(&metadata).map_err(Error::weights(path))?;
+    let tensors = match metadata.contains_key(PROGRESS_KEY) {
+        true => without_prefix("model/", &tensors),
+        false => tensors,
+    };
+    let network = weights::apply(config.init(0, device), tensors).map_err(Error::weights(path))?;
+    Ok((config, network))
+}
+
+/// How far the run had come when this checkpoint was written.
+///
+/// # Errors
+/// As [`TrainingState::load`].
+pub fn progress(path: &Path) -> Result<Progress, Error> {
+    Ok(Contents::read(path)?.header.progress)
+}
+
+struct Contents {
+    model: ModelConfig,
+    weights: TensorMap,
+    optimizer: TensorMap,
+    header: Header,
+}
+
+impl Contents {
+    fn read(path: &Path) -> Result<Self, Error> {
+        let unfit = |why: String| Error::Checkpoint { file: path.to_path_buf(), why };
+        let bytes = files::read(path)?;
+        let (tensors, metadata) = weights::decode(&bytes).map_err(Error::weights(path))?;
+        let text = metadata.get(PROGRESS_KEY).ok_or_else(|| {
+            unfit(
+                "no training state inside: these are weights; --resume needs a checkpoint from a run directory".into(),
+            )
+        })?;
+        let header: Header = serde_json::from_str(text).map_err(|error| unfit(format!("header: {error}")))?;
+        if header.schema != SCHEMA {
+            return Err(unfit(format!(
+                "checkpoint schema {} is not {SCHEMA}; resume with the neokd version that wrote it",
+                header.schema
+            )));
+        }
+        Ok(Self {
+            model: weights::read_model(&metadata).map_err(Error::weights(path))?,
+            weights: without_prefix("model/", &tensors),
+            optimizer: without_prefix("optimizer/", &tensors),
+            header,
+        })
+    }
+}
+
+fn prefixed(prefix: &str, tensors: TensorMap) -> TensorMap {
+    tensors.into_iter().map(|(name, tensor)| (format!("{prefix}{name}"), tensor)).collect()
+}
+
+fn without_prefix(prefix: &str, tensors: &TensorMap) -> TensorMap {
+    let inside =
+        tensors.iter().filter_map(|(name, tensor)| Some((name.strip_prefix(prefix)?.to_string(), tensor.clone())));
+    inside.collect()
+}

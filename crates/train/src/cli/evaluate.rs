@@ -1,0 +1,232 @@
+//! `neokd evaluate`.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use burn::tensor::Device;
+use neokd_attack::{Attack, AttackConfig, FgsmConfig, Norm, PgdConfig, Target, fraction};
+use neokd_datasets::DataSplits;
+use neokd_model::{Frozen, ModelConfig, MultiExit, Network};
+
+use super::progress::evaluation_bar;
+use super::{DataFlag, DeviceFlag, Output, train};
+use crate::fit::Length;
+use crate::report::{Context, Report, TrainingReport};
+use crate::run_dir::RunDir;
+use crate::seeds::{Purpose, key};
+use crate::{Error, RunConfig, checkpoint, files};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// A run directory, a checkpoint or a weights file
+    #[arg(value_name = "RUN|WEIGHTS")]
+    source: PathBuf,
+    /// Configuration whose data and evaluation settings apply, for a file outside a run directory
+    #[arg(long, value_name = "NAME|FILE", default_value = "mnist")]
+    config: String,
+    /// pgd or fgsm
+    #[arg(long)]
+    attack: Option<String>,
+    /// What is maximised: single:EXIT, average, max-average; repeatable [default: average, max-average]
+    #[arg(long)]
+    objective: Vec<Target>,
+    /// Radius in pixel units, for example 0.3 or 8/255
+    #[arg(long, value_parser = fraction::parse)]
+    epsilon: Option<f64>,
+    /// linf or l2
+    #[arg(long, value_parser = norm)]
+    norm: Option<Norm>,
+    /// Gradient steps
+    #[arg(long)]
+    steps: Option<usize>,
+    /// Length of a step in pixel units
+    #[arg(long, value_parser = fraction::parse)]
+    step_size: Option<f64>,
+    /// Independent runs from random starts
+    #[arg(long)]
+    restarts: Option<usize>,
+    /// Start from the clean image
+    #[arg(long)]
+    no_random_start: bool,
+    /// Number of test images from the start of the test set; 0 means all
+    #[arg(long)]
+    images: Option<usize>,
+    /// Images per pass; does not change the result
+    #[arg(long)]
+    batch_size: Option<usize>,
+    /// Seed of the random starts
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Write the report here as JSON as well
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// Print the report as JSON instead of a table
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    device: DeviceFlag,
+    #[command(flatten)]
+    data: DataFlag,
+}
+
+/// What is scored, on what, where.
+pub(super) struct Setting<'a> {
+    pub(super) config: &'a RunConfig,
+    pub(super) data: &'a DataSplits,
+    pub(super) device: &'a Device,
+    pub(super) device_name: &'a str,
+    pub(super) training: Option<&'a TrainingReport>,
+}
+
+pub(super) fn run(args: Args, out: &mut Output) -> Result<(), Error> {
+    let (device, device_name) = crate::device::open(args.device.device)?;
+    let (mut config, model, progress) = open(&args, &device)?;
+    adjust(&mut config, &args)?;
+    let data = train::load(&config, &args.data)?;
+    let training = progress.map(|progress| {
+        let planned_steps = Length::of(&config, data.train.len()).steps();
+        TrainingReport { complete: progress.step >= planned_steps, planned_steps, progress }
+    });
+    let setting = Setting {
+        config: &config,
+        data: &data,
+        device: &device,
+        device_name: &device_name,
+        training: training.as_ref(),
+    };
+    let targets =
+        if args.objective.is_empty() { vec![Target::Average, Target::MaxAverage] } else { args.objective.clone() };
+    let report = score_targets(&setting, &model, &targets)?;
+    let json = report.to_json()?;
+    if let Some(path) = &args.out {
+        files::write_atomically(path, json.as_bytes())?;
+    }
+    if args.json {
+        return out.line(&json);
+    }
+    if let Some(training) = training.filter(|training| !training.complete) {
+        let done = training.progress.step;
+        out.line(&format!("note: training is not finished, {done} of {} steps are done", training.planned_steps))?;
+    }
+    out.line(&crate::report::render(&report))
+}
+
+type Opened = (RunConfig, Network, Option<checkpoint::Progress>);
+
+fn open(args: &Args, device: &Device) -> Result<Opened, Error> {
+    if !args.source.exists() {
+        return Err(Error::Config(format!(
+            "{}: no such file or directory; give a run directory, a checkpoint or a weights file",
+            args.source.display()
+        )));
+    }
+    if args.source.is_dir() {
+        let (run, config) = RunDir::open(&args.source)?;
+        let path = run.checkpoint_path();
+        if !path.exists() {
+            return Err(Error::RunDir {
+                folder: args.source.clone(),
+                why: "holds no checkpoint yet; wait for the first, or train it with --resume".to_string(),
+            });
+        }
+        let (model_config, network) = checkpoint::load_network(&path, device)?;
+        same_model(&config, &model_config, &path)?;
+        return Ok((config, network, Some(checkpoint::progress(&path)?)));
+    }
+    let (model, network) = checkpoint::load_network(&args.source, device)?;
+    let mut config = RunConfig::load(&args.config, &[])?;
+    config.model = model;
+    Ok((config, network, None))
+}
+
+fn same_model(config: &RunConfig, found: &ModelConfig, path: &std::path::Path) -> Result<(), Error> {
+    match config.model == *found {
+        true => Ok(()),
+        false => Err(Error::Checkpoint {
+            file: path.to_path_buf(),
+            why: "holds another network than the run's config.toml; it belongs to another run".to_string(),
+        }),
+    }
+}
+
+/// Applies the flags to the configuration's evaluation and threat.
+fn adjust(config: &mut RunConfig, args: &Args) -> Result<(), Error> {
+    let evaluation = &mut config.evaluation;
+    evaluation.images = args.images.unwrap_or(evaluation.images);
+    evaluation.batch_size = args.batch_size.unwrap_or(evaluation.batch_size);
+    config.threat.epsilon = args.epsilon.unwrap_or(config.threat.epsilon);
+    config.threat.norm = args.norm.unwrap_or(config.threat.norm);
+    config.seed = args.seed.unwrap_or(config.seed);
+    evaluation.attack = attack(&evaluation.attack, args)?;
+    config.check()
+}
+
+fn attack(configured: &AttackConfig, args: &Args) -> Result<AttackConfig, Error> {
+    let objective = args.objective.first().copied().unwrap_or_default();
+    let mut pgd = match configured {
+        AttackConfig::Pgd(pgd) => pgd.clone(),
+        AttackConfig::Fgsm(_) => PgdConfig { objective, steps: 10, step_size: 0.01, random_start: true, restarts: 1 },
+    };
+    let wants_pgd = match args.attack.as_deref() {
+        None => matches!(configured, AttackConfig::Pgd(_)),
+        Some("pgd") => true,
+        Some("fgsm") => false,
+        Some(other) => return Err(Error::Config(format!("--attack {other}: unknown; pgd and fgsm are there"))),
+    };
+    if !wants_pgd {
+        return Ok(AttackConfig::Fgsm(FgsmConfig { objective }));
+    }
+    pgd.objective = objective;
+    pgd.steps = args.steps.unwrap_or(pgd.steps);
+    pgd.step_size = args.step_size.unwrap_or(pgd.step_size);
+    pgd.restarts = args.restarts.unwrap_or(pgd.restarts);
+    pgd.random_start &= !args.no_random_start;
+    Ok(AttackConfig::Pgd(pgd))
+}
+
+/// Scores a network under the average and the max-average attack of its configuration.
+pub(super) fn score(setting: &Setting<'_>, model: &Network) -> Result<Report, Error> {
+    score_targets(setting, model, &[Target::Average, Target::MaxAverage])
+}
+
+fn score_targets(setting: &Setting<'_>, model: &Network, targets: &[Target]) -> Result<Report, Error> {
+    let config = setting.config;
+    let threat = config.threat.threat();
+    let exits = model.exits();
+    let attacks = targets.iter().map(|target| {
+        let named = config.evaluation.attack.clone().with_objective(*target);
+        match named.problem(exits) {
+            Some(why) => Err(Error::Config(format!("--objective: {why}"))),
+            None => Ok(named.attack(&threat)),
+        }
+    });
+    let attacks: Vec<Attack> = attacks.collect::<Result<_, _>>()?;
+    let all = setting.data.test.len();
+    let images = if config.evaluation.images == 0 { all } else { config.evaluation.images.min(all) };
+    let bar = evaluation_bar(images * attacks.len());
+    let started = Instant::now();
+    let scores = crate::evaluate::score(
+        &Frozen::new(model),
+        &setting.data.test,
+        images,
+        config.evaluation.batch_size,
+        &attacks,
+        &threat,
+        key(config.seed, Purpose::Evaluation, 0),
+        setting.device,
+        &mut |images| bar.inc(images as u64),
+    );
+    bar.finish_and_clear();
+    let costs = model.costs();
+    let context =
+        Context { config, data: setting.data, device: setting.device_name, costs: &costs, training: setting.training };
+    Ok(Report::new(context, &threat, &attacks, scores?, started.elapsed().as_secs_f64()))
+}
+
+fn norm(text: &str) -> Result<Norm, String> {
+    match text {
+        "linf" => Ok(Norm::Linf),
+        "l2" => Ok(Norm::L2),
+        _ => Err(format!("norm {text:?} is neither linf nor l2")),
+    }
+}

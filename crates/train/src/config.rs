@@ -1,0 +1,227 @@
+//! What is to be done: a configuration from a preset or a file, with overrides, checked before
+//! anything starts.
+
+mod overrides;
+mod presets;
+mod suggest;
+
+use std::path::Path;
+
+use neokd_attack::{AttackConfig, ThreatConfig};
+use neokd_datasets::KnownDataset;
+use neokd_distill::LossConfig;
+use neokd_model::ModelConfig;
+use serde::{Deserialize, Serialize};
+use toml::Table;
+
+use crate::Error;
+use crate::optimizer::OptimizerConfig;
+use crate::schedule::ScheduleConfig;
+
+pub use presets::{PRESETS, Preset};
+
+/// Everything that determines a run; the same configuration and machine give the same bits.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunConfig {
+    /// Seed of everything random.
+    #[serde(default = "defaults::seed")]
+    pub seed: u64,
+    /// The network.
+    pub model: ModelConfig,
+    /// The images.
+    pub data: DataConfig,
+    /// How far an image may be moved, in training and evaluation.
+    pub threat: ThreatConfig,
+    /// How the network is trained.
+    pub training: TrainingConfig,
+    /// How it is watched on held-out training images.
+    pub validation: ValidationConfig,
+    /// How it is judged on test images.
+    pub evaluation: EvaluationConfig,
+}
+
+/// The images of a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataConfig {
+    /// Name of a data set; `neokd data list` shows them.
+    pub name: String,
+    /// Train on the first so many training images only; 0 means all.
+    #[serde(default)]
+    pub train_images: usize,
+}
+
+/// How a network is trained.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainingConfig {
+    /// Number of passes over the training images.
+    pub epochs: u64,
+    /// Images per step.
+    pub batch_size: usize,
+    /// Stop each epoch after so many steps; 0 means all of it.
+    #[serde(default)]
+    pub steps_per_epoch: usize,
+    /// Write a checkpoint every so many steps, and at the end of every epoch; 0: at epoch ends only.
+    #[serde(default = "defaults::checkpoint_every")]
+    pub checkpoint_every_steps: u64,
+    /// The attack that makes the adversarial batch.
+    pub attack: AttackConfig,
+    /// The loss.
+    pub loss: LossConfig,
+    /// The optimizer.
+    pub optimizer: OptimizerConfig,
+    /// The learning rate.
+    pub schedule: ScheduleConfig,
+}
+
+/// How a run is watched on held-out training images.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ValidationConfig {
+    /// Look every so many steps, and at the end; 0: at the end only.
+    pub every_steps: u64,
+    /// Number of held-out images, the first of the validation split.
+    pub images: usize,
+}
+
+/// How a run is judged on test images.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EvaluationConfig {
+    /// Number of test images, from the start of the test set; 0 means all.
+    #[serde(default)]
+    pub images: usize,
+    /// Images per pass.
+    #[serde(default = "defaults::evaluation_batch")]
+    pub batch_size: usize,
+    /// The attack, run once on the average and once as max-average; its own objective is not read.
+    pub attack: AttackConfig,
+}
+
+mod defaults {
+    pub(super) fn seed() -> u64 {
+        1
+    }
+
+    pub(super) fn checkpoint_every() -> u64 {
+        200
+    }
+
+    pub(super) fn evaluation_batch() -> usize {
+        100
+    }
+}
+
+impl RunConfig {
+    /// Reads a preset by name or a TOML file by path, applies `key=value` overrides, and checks the
+    /// result.
+    ///
+    /// # Errors
+    /// [`Error::Config`] names the file or key, the value and the cure.
+    pub fn load(name_or_file: &str, overrides: &[String]) -> Result<Self, Error> {
+        let (source, table) = read(name_or_file)?;
+        Self::from_table(&source, table, overrides)
+    }
+
+    /// As [`load`](Self::load), from TOML text; `source` names it in errors.
+    ///
+    /// # Errors
+    /// [`Error::Config`].
+    pub fn parse(source: &str, text: &str, overrides: &[String]) -> Result<Self, Error> {
+        Self::from_table(source, parse_toml(source, text)?, overrides)
+    }
+
+    fn from_table(source: &str, mut table: Table, overrides: &[String]) -> Result<Self, Error> {
+        for text in overrides {
+            overrides::apply(&mut table, text)?;
+        }
+        let config: Self = serde_path_to_error::deserialize(toml::Value::Table(table))
+            .map_err(|error| Error::Config(suggest::explain(source, &error)))?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// The configuration as TOML, every default written out.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if TOML cannot hold it.
+    pub fn to_toml(&self) -> Result<String, Error> {
+        toml::to_string(self)
+            .map_err(|error| Error::Config(format!("configuration cannot be written as TOML: {error}")))
+    }
+
+    /// The data set's entry in the manifest.
+    ///
+    /// # Errors
+    /// [`Error::Data`] lists the known names.
+    pub fn dataset(&self) -> Result<&'static KnownDataset, Error> {
+        Ok(neokd_datasets::find(&self.data.name)?)
+    }
+
+    /// Checks every value that types alone do not.
+    ///
+    /// # Errors
+    /// [`Error::Config`] names the key, the value and the cure.
+    pub fn check(&self) -> Result<(), Error> {
+        let fail = |section: &str, why: String| Err(Error::Config(format!("{section}{why}")));
+        if let Some(why) = self.model.problem() {
+            return fail("", why);
+        }
+        if let Some(why) = self.threat.problem() {
+            return fail("threat.", why);
+        }
+        let exits = self.model.exits();
+        for (section, attack) in
+            [("training.attack.", &self.training.attack), ("evaluation.attack.", &self.evaluation.attack)]
+        {
+            if let Some(why) = attack.problem(exits) {
+                return fail(section, why);
+            }
+        }
+        if let Err(why) = self.training.loss.init(exits) {
+            return fail("training.loss.", why);
+        }
+        if let Some(why) = self.training.optimizer.problem() {
+            return fail("training.optimizer.", why);
+        }
+        if let Some(why) = self.training.schedule.problem() {
+            return fail("training.schedule.", why);
+        }
+        for (key, value) in [
+            ("training.epochs", self.training.epochs),
+            ("training.batch_size", self.training.batch_size as u64),
+            ("validation.images", self.validation.images as u64),
+            ("evaluation.batch_size", self.evaluation.batch_size as u64),
+        ] {
+            if value == 0 {
+                return fail("", format!("{key} = 0: must be at least 1"));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn read(name_or_file: &str) -> Result<(String, Table), Error> {
+    if let Some(preset) = PRESETS.iter().find(|preset| preset.name == name_or_file) {
+        return Ok((format!("preset {}", preset.name), parse_toml(preset.name, preset.text)?));
+    }
+    let path = Path::new(name_or_file);
+    if !path.exists() {
+        let names: Vec<&str> = PRESETS.iter().map(|preset| preset.name).collect();
+        let hint =
+            suggest::nearest(name_or_file, &names).map(|near| format!(" (did you mean {near}?)")).unwrap_or_default();
+        return Err(Error::Config(format!(
+            "configuration {name_or_file:?} is neither a file nor a preset{hint}; presets: {}",
+            names.join(", ")
+        )));
+    }
+    let text = String::from_utf8(crate::files::read(path)?)
+        .map_err(|_| Error::Config(format!("{name_or_file}: not UTF-8 text; a configuration is TOML")))?;
+    Ok((name_or_file.to_string(), parse_toml(name_or_file, &text)?))
+}
+
+fn parse_toml(source: &str, text: &str) -> Result<Table, Error> {
+    text.parse::<Table>().map_err(|error| Error::Config(format!("{source}: {}", error.to_string().trim_end())))
+}

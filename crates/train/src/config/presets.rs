@@ -1,0 +1,26 @@
+//! The configurations that are compiled in.
+
+/// A configuration with a name.
+#[derive(Clone, Copy, Debug)]
+pub struct Preset {
+    /// What `--config` calls it.
+    pub name: &'static str,
+    /// One line for a listing.
+    pub summary: &'static str,
+    /// Its TOML, with comments that say where each value comes from.
+    pub text: &'static str,
+}
+
+/// All presets; the first is what `neokd train` runs.
+pub const PRESETS: &[Preset] = &[
+    Preset {
+        name: "mnist-quick",
+        summary: "MNIST, SmallCNN, NEO-KD: about three minutes on two CPU cores",
+        text: include_str!("../../configs/mnist-quick.toml"),
+    },
+    Preset {
+        name: "mnist",
+        summary: "MNIST, SmallCNN, NEO-KD: the full recipe, 61 epochs, 40-step attacks",
+        text: include_str!("../../configs/mnist.toml"),
+    },
+];

@@ -1,0 +1,34 @@
+//! Turns a deserializer's complaint into one sentence with the key, the value and the nearest name.
+
+use serde_path_to_error::{Error as PathError, Segment};
+
+/// The complaint, with the path of the key and the name that was probably meant.
+pub(super) fn explain(source: &str, error: &PathError<toml::de::Error>) -> String {
+    let message = error.inner().message().trim();
+    let path = path(error);
+    let place = if path.is_empty() { String::new() } else { format!("{path}: ") };
+    let mut quoted = message.split('`').skip(1).step_by(2);
+    let hint = match (message.starts_with("unknown"), quoted.next()) {
+        (true, Some(unknown)) => {
+            let known: Vec<&str> = quoted.collect();
+            nearest(unknown, &known).map(|near| format!(" (did you mean `{near}`?)")).unwrap_or_default()
+        }
+        _ => String::new(),
+    };
+    format!("{source}: {place}{message}{hint}")
+}
+
+fn path(error: &PathError<toml::de::Error>) -> String {
+    let segments = error.path().iter().filter_map(|segment| match segment {
+        Segment::Map { key } => Some(key.clone()),
+        Segment::Seq { index } => Some(index.to_string()),
+        _ => None,
+    });
+    segments.collect::<Vec<_>>().join(".")
+}
+
+/// The known name that is most like `name`, if any is like it at all.
+pub(super) fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
+    let scored = known.iter().map(|candidate| (strsim::jaro_winkler(name, candidate), *candidate));
+    scored.filter(|(score, _)| *score > 0.7).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, candidate)| candidate)
+}

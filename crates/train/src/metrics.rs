@@ -1,0 +1,148 @@
+//! `metrics.jsonl`: one line per step and per look at held-out images.
+//!
+//! The lines hold nothing that depends on time or machine load, so the same run twice writes the
+//! same file. A resumed run cuts the file back to its checkpoint first.
+
+use std::fs::{File, OpenOptions};
+use std::io::{BufRead, BufReader, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::checkpoint::Progress;
+use crate::interval::Share;
+use crate::{Error, files};
+
+/// One line of the log.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub enum Record {
+    /// One training step.
+    Step(StepRecord),
+    /// A look at held-out training images.
+    Validation(ValidationRecord),
+    /// The end of an epoch.
+    Epoch {
+        /// Steps done.
+        step: u64,
+        /// Epochs done.
+        epoch: u64,
+        /// Mean over the epoch's steps of every loss term, per exit.
+        loss: Vec<TermRecord>,
+    },
+}
+
+impl Record {
+    /// Whether a run that stands at `progress` has written this line already.
+    fn belongs_before(&self, progress: &Progress) -> bool {
+        match self {
+            Self::Step(record) => record.step <= progress.step,
+            Self::Validation(record) => record.step <= progress.step,
+            Self::Epoch { epoch, .. } => *epoch <= progress.epoch,
+        }
+    }
+}
+
+/// A loss term's value per exit, unweighted batch means.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TermRecord {
+    /// Name of the term.
+    pub name: String,
+    /// One value per exit.
+    pub exits: Vec<f32>,
+}
+
+/// One training step.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StepRecord {
+    /// Steps done, this one included.
+    pub step: u64,
+    /// The epoch it belongs to, from 0.
+    pub epoch: u64,
+    /// Learning rate used.
+    pub rate: f64,
+    /// What was differentiated.
+    pub total: f32,
+    /// Every loss term.
+    pub loss: Vec<TermRecord>,
+}
+
+/// Accuracy on held-out training images.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ValidationRecord {
+    /// Steps done.
+    pub step: u64,
+    /// Clean accuracy per exit.
+    pub clean: Vec<Share>,
+    /// Accuracy per exit under the training attack.
+    pub robust: Vec<Share>,
+}
+
+/// The open log.
+#[derive(Debug)]
+pub struct MetricsLog {
+    path: PathBuf,
+    file: BufWriter<File>,
+}
+
+impl MetricsLog {
+    /// Opens the log to go on from `progress`; later lines, and a half-written one, are cut off.
+    ///
+    /// # Errors
+    /// [`Error::Io`] names the file.
+    pub fn open(path: &Path, progress: &Progress) -> Result<Self, Error> {
+        if path.exists() {
+            let kept: Vec<String> = lines(path)?
+                .into_iter()
+                .filter(|(record, _)| record.belongs_before(progress))
+                .map(|(_, line)| line)
+                .collect();
+            let mut text = kept.join("\n");
+            if !text.is_empty() {
+                text.push('\n');
+            }
+            files::write_atomically(path, text.as_bytes())?;
+        }
+        let file = OpenOptions::new().create(true).append(true).open(path).map_err(Error::io("open", path))?;
+        Ok(Self { path: path.to_path_buf(), file: BufWriter::new(file) })
+    }
+
+    /// Adds a line.
+    ///
+    /// # Errors
+    /// [`Error::Io`] names the file.
+    pub fn write(&mut self, record: &Record) -> Result<(), Error> {
+        let line = serde_json::to_string(record).map_err(std::io::Error::from);
+        line.and_then(|line| writeln!(self.file, "{line}")).map_err(Error::io("write", &self.path))
+    }
+
+    /// Hands everything written so far to the system.
+    ///
+    /// # Errors
+    /// [`Error::Io`] names the file.
+    pub fn flush(&mut self) -> Result<(), Error> {
+        self.file.flush().map_err(Error::io("write", &self.path))
+    }
+}
+
+/// The records of a log, up to the first line that is not one.
+///
+/// # Errors
+/// [`Error::Io`] names the file.
+pub fn read(path: &Path) -> Result<Vec<Record>, Error> {
+    Ok(lines(path)?.into_iter().map(|(record, _)| record).collect())
+}
+
+fn lines(path: &Path) -> Result<Vec<(Record, String)>, Error> {
+    let file = File::open(path).map_err(Error::io("read", path))?;
+    let mut found = Vec::new();
+    for line in BufReader::new(file).lines() {
+        let line = line.map_err(Error::io("read", path))?;
+        match serde_json::from_str(&line) {
+            Ok(record) => found.push((record, line)),
+            // The last line of a run that was killed while writing.
+            Err(_) => break,
+        }
+    }
+    Ok(found)
+}

@@ -1,0 +1,185 @@
+//! `report.json`: what came out, how it was made, and how sure it is.
+
+mod table;
+
+use neokd_attack::{Attack, Audit, Norm, Passes, Threat};
+use neokd_datasets::DataSplits;
+use neokd_datasets::Provenance;
+use neokd_model::ExitCost;
+use serde::{Deserialize, Serialize};
+
+use crate::checkpoint::Progress;
+use crate::evaluate::Scores;
+use crate::interval::Share;
+use crate::{Error, RunConfig};
+
+pub use table::render;
+
+/// Version of the report's schema; docs/report.md describes it.
+pub const SCHEMA: &str = "neokd.report/1";
+
+/// A report; the JSON has these fields.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// [`SCHEMA`].
+    pub schema: String,
+    /// Versions of what computed it.
+    pub versions: Versions,
+    /// Seed of everything random.
+    pub seed: u64,
+    /// The configuration, fully resolved.
+    pub config: RunConfig,
+    /// Which device computed it.
+    pub device: String,
+    /// The images.
+    pub data: DataReport,
+    /// Cumulative cost of each exit for one image.
+    pub costs: Vec<ExitCost>,
+    /// How far training went; absent for weights without a run.
+    pub training: Option<TrainingReport>,
+    /// Test images that were scored.
+    pub n: u64,
+    /// Accuracy per exit on clean test images.
+    pub clean: Accuracy,
+    /// Accuracy per exit under each attack.
+    pub attacks: Vec<AttackReport>,
+    /// Passes spent on this evaluation.
+    pub passes: Passes,
+    /// Wall time of this evaluation in seconds.
+    pub seconds: f64,
+}
+
+/// Versions of what computed a report.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Versions {
+    /// This program.
+    pub neokd: String,
+    /// The framework.
+    pub burn: String,
+}
+
+/// The images of a report.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DataReport {
+    /// Source files with their digests.
+    pub provenance: Provenance,
+    /// File and SHA-256 of the table that fixes the validation split.
+    pub split: Option<[String; 2]>,
+    /// SHA-256 over the test images and labels.
+    pub test_digest: String,
+}
+
+/// How far training went.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TrainingReport {
+    /// Whether all epochs were done.
+    pub complete: bool,
+    /// Steps planned.
+    pub planned_steps: u64,
+    /// What was done.
+    pub progress: Progress,
+}
+
+/// Accuracy of every exit and their mean.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Accuracy {
+    /// One per exit.
+    pub exits: Vec<Share>,
+    /// Mean over the exits, in `[0, 1]`.
+    pub mean: f64,
+}
+
+/// Accuracy under one attack.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AttackReport {
+    /// Objective of the attack.
+    pub objective: String,
+    /// Norm of the threat.
+    pub norm: Norm,
+    /// Radius in pixel units.
+    pub epsilon: f64,
+    /// Gradient steps.
+    pub steps: usize,
+    /// Length of a step.
+    pub step_size: f64,
+    /// Whether it starts at a random point of the ball.
+    pub random_start: bool,
+    /// Independent runs.
+    pub restarts: usize,
+    /// Accuracy.
+    #[serde(flatten)]
+    pub accuracy: Accuracy,
+    /// Whether it kept to its rules: largest perturbation, pixel range.
+    pub audit: Audit,
+    /// Passes spent on it.
+    pub passes: Passes,
+}
+
+impl Accuracy {
+    fn new(exits: Vec<Share>) -> Self {
+        let mean = exits.iter().map(|share| share.value).sum::<f64>() / exits.len().max(1) as f64;
+        Self { exits, mean }
+    }
+}
+
+/// What a report is made of, beside the scores.
+#[derive(Clone, Copy, Debug)]
+pub struct Context<'a> {
+    /// The configuration.
+    pub config: &'a RunConfig,
+    /// The images.
+    pub data: &'a DataSplits,
+    /// Name of the device.
+    pub device: &'a str,
+    /// Cumulative cost of each exit.
+    pub costs: &'a [ExitCost],
+    /// How far training went.
+    pub training: Option<&'a TrainingReport>,
+}
+
+impl Report {
+    /// Puts scores and their circumstances together.
+    pub fn new(context: Context<'_>, threat: &Threat, attacks: &[Attack], scores: Scores, seconds: f64) -> Self {
+        let attack_report = |(attack, scores): (&Attack, crate::evaluate::AttackScores)| AttackReport {
+            objective: attack.target.to_string(),
+            norm: threat.norm,
+            epsilon: threat.epsilon,
+            steps: attack.pgd.steps,
+            step_size: attack.pgd.step_size,
+            random_start: attack.pgd.random_start,
+            restarts: attack.pgd.restarts,
+            accuracy: Accuracy::new(scores.exits),
+            audit: scores.audit,
+            passes: scores.passes,
+        };
+        let split = context.data.split.as_ref().map(|split| [split.file.to_string(), split.sha256.clone()]);
+        Self {
+            schema: SCHEMA.to_string(),
+            versions: Versions { neokd: env!("CARGO_PKG_VERSION").to_string(), burn: "0.22.1".to_string() },
+            seed: context.config.seed,
+            config: context.config.clone(),
+            device: context.device.to_string(),
+            data: DataReport {
+                provenance: context.data.provenance.clone(),
+                split,
+                test_digest: context.data.test.digest(),
+            },
+            costs: context.costs.to_vec(),
+            training: context.training.cloned(),
+            n: scores.clean.first().map_or(0, |share| share.n),
+            clean: Accuracy::new(scores.clean),
+            attacks: attacks.iter().zip(scores.attacks).map(attack_report).collect(),
+            passes: scores.passes,
+            seconds,
+        }
+    }
+
+    /// The report as JSON, indented.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if JSON cannot hold it.
+    pub fn to_json(&self) -> Result<String, Error> {
+        serde_json::to_string_pretty(self)
+            .map_err(|error| Error::Config(format!("report cannot be written as JSON: {error}")))
+    }
+}

@@ -1,0 +1,49 @@
+//! A report as a table for the terminal: exit by {clean, each attack}, with 95 % intervals.
+
+use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
+use comfy_table::{CellAlignment, Table};
+
+use super::{Accuracy, AttackReport, Report};
+
+/// The table and, above it, what its numbers are.
+pub fn render(report: &Report) -> String {
+    let mut table = Table::new();
+    table.load_style(UTF8_HORIZONTAL_ONLY);
+    let mut header = vec!["exit".to_string(), "M multiply-adds".to_string(), "clean".to_string()];
+    header.extend(report.attacks.iter().map(|attack| attack.objective.clone()));
+    table.set_header(header);
+    let columns: Vec<&Accuracy> =
+        std::iter::once(&report.clean).chain(report.attacks.iter().map(|attack| &attack.accuracy)).collect();
+    for (exit, cost) in report.costs.iter().enumerate() {
+        let mut row = vec![exit.to_string(), format!("{:.2}", cost.multiply_adds as f64 / 1e6)];
+        row.extend(columns.iter().map(|column| column.exits[exit].with_interval()));
+        table.add_row(row);
+    }
+    let mut mean = vec!["mean".to_string(), String::new()];
+    mean.extend(columns.iter().map(|column| format!("{:.2}", 100.0 * column.mean)));
+    table.add_row(mean);
+    for column in table.column_iter_mut() {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    format!("{}\n{table}", caption(report))
+}
+
+fn caption(report: &Report) -> String {
+    let attack = report.attacks.first().map(describe).unwrap_or_default();
+    format!(
+        "Accuracy in % with 95 % interval on {} {} test images, seed {}.{attack}",
+        report.n, report.config.data.name, report.seed
+    )
+}
+
+fn describe(attack: &AttackReport) -> String {
+    let norm = format!("{:?}", attack.norm);
+    let (start, runs) = (if attack.random_start { "random start" } else { "no random start" }, attack.restarts);
+    format!(
+        " Attacks: PGD, {norm} epsilon {:.4}, {} steps of {:.4}, {start}, {runs} run{}.",
+        attack.epsilon,
+        attack.steps,
+        attack.step_size,
+        if runs == 1 { "" } else { "s" }
+    )
+}
