@@ -1,2 +1,7 @@
-//! Properties of networks, attacks and losses on small random cases.
+//! Properties of networks and attacks that hold for any weights.
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
+
+mod attacks;
+mod cases;
+mod networks;
+mod training;

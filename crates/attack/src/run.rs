@@ -94,6 +94,9 @@ pub fn perturb<M: MultiExit>(
     threat: &Threat,
     key: u64,
 ) -> Result<Adversarial, AttackError> {
+    if let [example] = batch.examples[..] {
+        return perturb_alone(model, batch, example, attack, threat, key);
+    }
     let key = RandomKey::new(key);
     let (pixels, passes) = match attack.target {
         Target::Single(exit) if exit >= model.exits() => {
@@ -106,6 +109,25 @@ pub fn perturb<M: MultiExit>(
     };
     let audit = Audit::check(batch, &pixels, threat)?;
     Ok(Adversarial { pixels, audit, passes })
+}
+
+/// Matrix kernels round otherwise for a single row than for several, so a lone image is attacked
+/// beside a copy of itself: its pixels are then the same bits as in any batch.
+fn perturb_alone<M: MultiExit>(
+    model: &Frozen<M>,
+    batch: &Batch,
+    example: u64,
+    attack: &Attack,
+    threat: &Threat,
+    key: u64,
+) -> Result<Adversarial, AttackError> {
+    let pair = Batch {
+        pixels: batch.pixels.clone().repeat_dim(0, 2),
+        labels: batch.labels.clone().repeat_dim(0, 2),
+        examples: vec![example; 2],
+    };
+    let both = perturb(model, &pair, attack, threat, key)?;
+    Ok(Adversarial { pixels: both.pixels.narrow(0, 0, 1), ..both })
 }
 
 /// Searches, audits and judges with a forward pass of its own: an attack is never its own judge.

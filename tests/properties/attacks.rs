@@ -1,0 +1,193 @@
+//! Attacks keep to their rules, leave the network alone and do not look at an image's neighbours.
+
+use burn::tensor::Device;
+use neokd_attack::{
+    Attack, AttackError, Audit, Average, Batch, Criterion, Norm, Objective, Pgd, Single, Target, Threat, run,
+};
+use neokd_model::{Frozen, MultiExit, SmallCnnConfig, weights};
+
+use crate::cases::{batch, from_host, host, network, part};
+
+const TARGETS: [Target; 3] = [Target::Single(1), Target::Average, Target::MaxAverage];
+
+fn pgd(steps: usize) -> Pgd {
+    Pgd { steps, step_size: 0.05, random_start: true, restarts: 1 }
+}
+
+#[test]
+fn an_attack_leaves_parameters_and_statistics_byte_identical() {
+    let device = Device::flex();
+    let model = network(&device);
+    let before = weights::collect(&model).unwrap();
+    let frozen = Frozen::new(&model);
+    for target in TARGETS {
+        run(&frozen, &batch(4, &device), &Attack { target, pgd: pgd(2) }, &Threat::linf(0.1), 1).unwrap();
+    }
+    assert_eq!(before, weights::collect(&model).unwrap());
+    assert_eq!(before, weights::collect(frozen.network()).unwrap());
+}
+
+#[test]
+fn adversarial_images_are_the_same_bits_for_any_batch_size() {
+    let device = Device::flex();
+    let model = SmallCnnConfig::default().init(11, &device);
+    let frozen = Frozen::new(&model);
+    let all = batch(64, &device);
+    for threat in [Threat::linf(0.1), Threat::l2(1.0)] {
+        for target in TARGETS {
+            let attack = Attack { target, pgd: Pgd { restarts: 2, ..pgd(3) } };
+            let attacked = |batch: &Batch| host(&run(&frozen, batch, &attack, &threat, 9).unwrap().adversarial.pixels);
+            let whole = attacked(&all);
+            for size in [1, 2, 3, 5, 7, 33] {
+                // The first parts make the point; all of them would only repeat it.
+                for start in (0..64).step_by(size).take(3) {
+                    let end = (start + size).min(64);
+                    let apart = attacked(&part(&all, start, end));
+                    let equal = apart == whole[start * 784..end * 784];
+                    assert!(equal, "{threat:?} {target}: images {start}..{end} alone get other bits");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn perturbations_stay_in_the_ball_and_in_the_pixel_cube() {
+    let device = Device::flex();
+    let frozen = Frozen::new(&network(&device));
+    let images = batch(16, &device);
+    for norm in [Norm::Linf, Norm::L2] {
+        for epsilon in [0.0, 0.003, 0.3, 2.0] {
+            let threat = Threat { norm, epsilon };
+            for target in TARGETS {
+                let attack = Attack { target, pgd: Pgd { steps: 3, step_size: 0.7 * epsilon + 0.01, ..pgd(3) } };
+                let outcome = run(&frozen, &images, &attack, &threat, 2).unwrap();
+                let audit = outcome.adversarial.audit;
+                assert!(audit.largest <= epsilon + 4e-6, "{norm:?} {epsilon} {audit:?}");
+                assert!(audit.lowest >= 0.0 && audit.highest <= 1.0);
+                if epsilon == 0.0 {
+                    assert_eq!(host(&outcome.adversarial.pixels), host(&images.pixels));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_broken_rule_is_an_error_and_not_a_number() {
+    let device = Device::flex();
+    let images = batch(2, &device);
+    let shape = images.pixels.dims();
+    let clean = host(&images.pixels);
+    let check = |values: Vec<f32>, epsilon: f64| {
+        Audit::check(&images, &from_host(values, shape, &device), &Threat::linf(epsilon))
+    };
+    let changed = |value: f32| {
+        let mut values = clean.clone();
+        values[900] = value;
+        values
+    };
+    assert!(check(clean.clone(), 0.0).is_ok());
+    assert!(matches!(check(changed(f32::NAN), 1.0), Err(AttackError::NotFinite)));
+    assert!(matches!(check(changed(f32::INFINITY), 1.0), Err(AttackError::NotFinite)));
+    assert!(matches!(check(changed(1.5), 9.0), Err(AttackError::OutOfRange { .. })));
+    let far = if clean[900] > 0.5 { 0.0 } else { 1.0 };
+    assert!(matches!(check(changed(far), 0.3), Err(AttackError::OutOfBall { .. })));
+}
+
+#[test]
+fn attacks_raise_what_they_maximise() {
+    let device = Device::flex();
+    let frozen = Frozen::new(&network(&device));
+    let images = batch(32, &device);
+    let value = |objective: &dyn Objective, pixels: &burn::tensor::Tensor<4>| {
+        host(&objective.value(&frozen.forward_at(pixels.clone(), &objective.exits(3)), &images.labels).mean())[0]
+    };
+    let threat = Threat::linf(0.1);
+    for (target, objective) in [(Target::Single(2), &Single(2) as &dyn Objective), (Target::Average, &Average)] {
+        let values: Vec<f32> = [1, 3, 9]
+            .iter()
+            .map(|&steps| {
+                let pgd = Pgd { steps, step_size: 0.1 / steps as f64 * 1.5, random_start: false, restarts: 1 };
+                let outcome = run(&frozen, &images, &Attack { target, pgd }, &threat, 0).unwrap();
+                value(objective, &outcome.adversarial.pixels)
+            })
+            .collect();
+        assert!(value(objective, &images.pixels) <= values[0], "{target}: {values:?}");
+        assert!(values[0] <= values[2], "{target}: {values:?}");
+    }
+}
+
+#[test]
+fn max_average_is_per_image_the_worst_single_attack() {
+    let device = Device::flex();
+    let frozen = Frozen::new(&network(&device));
+    let images = batch(12, &device);
+    let damage = |target| {
+        let attack = Attack { target, pgd: pgd(3) };
+        let outcome = run(&frozen, &images, &attack, &Threat::linf(0.2), 4).unwrap();
+        host(&Average.value(&outcome.logits, &images.labels))
+    };
+    let single: Vec<Vec<f32>> = (0..3).map(|exit| damage(Target::Single(exit))).collect();
+    let worst: Vec<f32> = (0..12).map(|image| single.iter().map(|exit| exit[image]).fold(f32::MIN, f32::max)).collect();
+    assert_eq!(damage(Target::MaxAverage), worst);
+}
+
+#[test]
+fn more_restarts_never_lower_the_objective() {
+    let device = Device::flex();
+    let frozen = Frozen::new(&network(&device));
+    let images = batch(16, &device);
+    let values = |restarts| {
+        let attack = Attack { target: Target::Average, pgd: Pgd { restarts, ..pgd(1) } };
+        let outcome = run(&frozen, &images, &attack, &Threat::linf(0.1), 3).unwrap();
+        host(&Average.value(&outcome.logits, &images.labels))
+    };
+    let (one, three) = (values(1), values(3));
+    assert!(one.iter().zip(&three).all(|(one, three)| three >= one));
+    assert!(one.iter().zip(&three).any(|(one, three)| three > one), "restarts changed nothing");
+}
+
+#[test]
+fn passes_are_counted_as_spent() {
+    let device = Device::flex();
+    let frozen = Frozen::new(&network(&device));
+    let images = batch(5, &device);
+    let spent = |target| {
+        let attack = Attack { target, pgd: Pgd { steps: 4, restarts: 1, ..pgd(4) } };
+        let passes = run(&frozen, &images, &attack, &Threat::linf(0.1), 3).unwrap().adversarial.passes;
+        (passes.forward / 5, passes.backward / 5)
+    };
+    assert_eq!(spent(Target::Average), (4 + 1, 4));
+    assert_eq!(spent(Target::Single(0)), (4 + 1, 4));
+    assert_eq!(spent(Target::MaxAverage), (3 * (4 + 1) + 1, 3 * 4));
+}
+
+#[test]
+fn an_exit_that_does_not_exist_is_an_error() {
+    let device = Device::flex();
+    let frozen = Frozen::new(&network(&device));
+    let attack = Attack { target: Target::Single(3), pgd: pgd(1) };
+    let error = run(&frozen, &batch(1, &device), &attack, &Threat::linf(0.1), 0).map(|_| ()).unwrap_err();
+    assert!(matches!(error, AttackError::NoSuchExit { exit: 3, exits: 3 }));
+}
+
+#[test]
+fn criteria_agree_with_counting_by_hand() {
+    let device = Device::flex();
+    let frozen = Frozen::new(&network(&device));
+    let images = batch(40, &device);
+    let logits = frozen.forward(images.pixels.clone());
+    let correct: Vec<i64> = logits.correct(&images.labels).into_data().convert::<i64>().try_into_vec().unwrap();
+    let broken = |criterion: Criterion| -> Vec<bool> {
+        criterion.broken(&logits, &images.labels).into_data().convert::<bool>().try_into_vec().unwrap()
+    };
+    let (one, any, all) = (broken(Criterion::Exit(1)), broken(Criterion::AnyExit), broken(Criterion::AllExits));
+    for image in 0..40 {
+        let exits: Vec<bool> = (0..3).map(|exit| correct[exit * 40 + image] == 0).collect();
+        assert_eq!(one[image], exits[1]);
+        assert_eq!(any[image], exits.contains(&true));
+        assert_eq!(all[image], !exits.contains(&false));
+    }
+    assert_eq!(frozen.exits(), frozen.network().exits());
+}
