@@ -209,7 +209,23 @@ pub fn encode(tensors: &TensorMap, metadata: &Metadata) -> Result<Vec<u8>, Weigh
         .map(|(name, shape, bytes)| TensorView::new(Dtype::F32, shape.to_vec(), bytes).map(|view| (*name, view)))
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| WeightsError::Format(error.to_string()))?;
-    safetensors::serialize(views, Some(header)).map_err(|error| WeightsError::Format(error.to_string()))
+    let file = safetensors::serialize(views, Some(header)).map_err(|error| WeightsError::Format(error.to_string()))?;
+    with_sorted_header(file)
+}
+
+/// Sorts the JSON header's keys, so that the same content always gives the same bytes; the library
+/// writes header entries in the order of a hash map.
+fn with_sorted_header(mut file: Vec<u8>) -> Result<Vec<u8>, WeightsError> {
+    let unreadable = |error: serde_json::Error| WeightsError::Format(error.to_string());
+    let (length, _) = SafeTensors::read_metadata(&file).map_err(|error| WeightsError::Format(error.to_string()))?;
+    let header = &mut file[8..8 + length];
+    let entries: BTreeMap<String, BTreeMap<String, serde_json::Value>> =
+        serde_json::from_slice(header).map_err(unreadable)?;
+    let sorted = serde_json::to_vec(&entries).map_err(unreadable)?;
+    // The header is padded with spaces to a multiple of eight.
+    header.fill(b' ');
+    header.get_mut(..sorted.len()).ok_or_else(|| WeightsError::Format("header grew".into()))?.copy_from_slice(&sorted);
+    Ok(file)
 }
 
 /// Tensors and header entries of a safetensors file; the checksum is checked where there is one.

@@ -29,6 +29,10 @@ fn path(error: &PathError<toml::de::Error>) -> String {
 
 /// The known name that is most like `name`, if any is like it at all.
 pub(super) fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
-    let scored = known.iter().map(|candidate| (strsim::jaro_winkler(name, candidate), *candidate));
-    scored.filter(|(score, _)| *score > 0.7).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, candidate)| candidate)
+    // The first forgives a different ending, the second two letters that changed places.
+    let alike = |candidate: &str| {
+        strsim::jaro_winkler(name, candidate).max(strsim::normalized_damerau_levenshtein(name, candidate))
+    };
+    let scored = known.iter().map(|candidate| (alike(candidate), *candidate));
+    scored.filter(|(score, _)| *score > 0.65).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, candidate)| candidate)
 }

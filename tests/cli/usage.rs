@@ -1,0 +1,124 @@
+//! What works.
+
+use std::fs;
+
+use serde_json::Value;
+
+use crate::command::{assert_success, neokd, run, stderr, stdout, train};
+
+#[test]
+fn a_run_directory_holds_everything_and_can_be_evaluated() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    let trained = train(&out, &[]);
+    assert_success(&trained);
+    for part in ["exit", "clean", "average", "max-average", "95 %", "4 mnist test images", "report.json"] {
+        assert!(stdout(&trained).contains(part), "{part}: {}", stdout(&trained));
+    }
+    assert_eq!(stderr(&trained), "", "no progress where standard error is no terminal");
+
+    let report: Value = serde_json::from_slice(&fs::read(out.join("report.json")).unwrap()).unwrap();
+    assert_eq!(report["schema"], "neokd.report/1");
+    assert_eq!(report["n"], 4);
+    assert_eq!(report["attacks"].as_array().unwrap().len(), 2);
+    for attack in report["attacks"].as_array().unwrap() {
+        for exit in attack["exits"].as_array().unwrap() {
+            let [low, value, high] = ["low", "value", "high"].map(|key| exit[key].as_f64().unwrap());
+            assert!(low <= value && value <= high && exit["n"] == 4);
+        }
+    }
+    assert_eq!(report["data"]["provenance"]["trust"], "embedded");
+    assert_eq!(report["training"]["complete"], true);
+    // Four steps of four images, each one attack step, a clean and an adversarial pass.
+    assert_eq!(report["training"]["progress"]["passes"]["backward"], 4 * 4 * 3);
+
+    let lines = fs::read_to_string(out.join("metrics.jsonl")).unwrap();
+    let events: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let count = |event: &str| events.iter().filter(|record| record["event"] == event).count();
+    assert_eq!((count("step"), count("epoch"), count("validation")), (4, 2, 1));
+    let names: Vec<&Value> = events[0]["loss"].as_array().unwrap().iter().map(|term| &term["name"]).collect();
+    assert_eq!(names, ["ce_clean", "ce_adversarial", "nkd", "eokd"]);
+
+    let scored = |source: &str, more: &[&str]| {
+        let arguments = ["evaluate", source, "--images", "4", "--steps", "1", "--step-size", "0.03", "--json"];
+        let output = neokd().args(arguments).args(more).output().unwrap();
+        assert_success(&output);
+        serde_json::from_str::<Value>(&stdout(&output)).unwrap()
+    };
+    let run = scored(out.to_str().unwrap(), &[]);
+    let weights = scored(out.join("weights.safetensors").to_str().unwrap(), &["--epsilon", "0.3"]);
+    assert_eq!(run["clean"], weights["clean"]);
+    assert_eq!(run["attacks"][1]["exits"], weights["attacks"][1]["exits"]);
+    let single = scored(out.to_str().unwrap(), &["--objective", "single:2", "--epsilon", "8/255", "--norm", "l2"]);
+    assert_eq!(single["attacks"][0]["objective"], "single:2");
+    assert_eq!(single["attacks"][0]["norm"], "l2");
+    assert!((single["attacks"][0]["epsilon"].as_f64().unwrap() - 8.0 / 255.0).abs() < 1e-12);
+}
+
+#[test]
+fn the_resolved_configuration_of_a_run_is_a_configuration_for_the_same_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let (first, second) = (folder.path().join("first"), folder.path().join("second"));
+    assert_success(&train(&first, &["--seed", "5"]));
+    let config = first.join("config.toml");
+    let again = neokd().args(["train", "--config"]).arg(&config).arg("--out").arg(&second).output().unwrap();
+    assert_success(&again);
+    for file in ["metrics.jsonl", "weights.safetensors", "config.toml"] {
+        assert_eq!(fs::read(first.join(file)).unwrap(), fs::read(second.join(file)).unwrap(), "{file}");
+    }
+}
+
+#[test]
+fn resuming_a_finished_run_changes_no_number() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    assert_success(&train(&out, &[]));
+    let read = || (fs::read(out.join("weights.safetensors")).unwrap(), fs::read(out.join("metrics.jsonl")).unwrap());
+    let before = read();
+    assert_success(&neokd().args(["train", "--resume"]).arg(&out).output().unwrap());
+    assert_eq!(before, read());
+}
+
+#[test]
+fn a_dry_run_plans_and_writes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    let plan = train(&out, &["--dry-run", "--json"]);
+    assert_success(&plan);
+    assert!(!out.exists());
+    let plan: Value = serde_json::from_str(&stdout(&plan)).unwrap();
+    assert_eq!((&plan["steps"], &plan["parameters"]), (&4.into(), &836_846.into()));
+    assert_eq!(plan["passes_per_image"]["backward"], 3);
+    assert!(plan["estimated_seconds"].as_f64().unwrap() > 0.0);
+}
+
+#[test]
+fn help_lists_commands_and_exit_codes() {
+    let help = stdout(&run(&["--help"]));
+    for part in ["train", "evaluate", "smoke", "devices", "data", "config", "completions", "130  interrupted"] {
+        assert!(help.contains(part), "{part}");
+    }
+    assert!(stdout(&run(&["completions", "bash"])).contains("_neokd"));
+}
+
+#[test]
+fn devices_data_and_configurations_are_listed() {
+    let folder = tempfile::tempdir().unwrap();
+    assert!(stdout(&run(&["devices"])).contains("flex"));
+    let listed = neokd().args(["data", "list", "--data-dir"]).arg(folder.path()).output().unwrap();
+    assert_success(&listed);
+    assert!(stdout(&listed).contains("mnist") && stdout(&listed).contains("CC-BY-SA-3.0"));
+    let verified = neokd().args(["data", "verify", "mnist", "--data-dir"]).arg(folder.path()).output().unwrap();
+    assert!(stdout(&verified).contains("ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db"));
+    assert!(stdout(&run(&["config", "list"])).contains("mnist-quick"));
+    assert!(stdout(&run(&["config", "show", "mnist"])).contains("[code]"));
+    let changed = stdout(&run(&["config", "show", "mnist", "--set", "training.loss.kind=adversarial-training"]));
+    assert!(changed.contains("adversarial-training") && !changed.contains("alpha"), "{changed}");
+}
+
+#[test]
+fn the_smoke_test_passes_on_this_machine() {
+    let output = run(&["smoke", "--device", "cpu"]);
+    assert_success(&output);
+    assert!(stdout(&output).contains("all stages behaved"), "{}", stdout(&output));
+}
