@@ -98,7 +98,8 @@ pub enum DataError {
 
     /// A file of an unverified import is no longer the one that was imported.
     #[error(
-        "{file} has SHA-256 {found}, but {expected} was imported: it changed since; restore it, or move its folder away and import again"
+        "{file} has SHA-256 {found}, but {expected} was imported: it changed since; restore it, or move its \
+         folder away and import again"
     )]
     ChangedSinceImport {
         /// The file.
@@ -111,7 +112,8 @@ pub enum DataError {
 
     /// A file whose uncompressed size is not the known one.
     #[error(
-        "{file} holds {found} bytes uncompressed, but the known file has {expected}: get it again from its origin, or accept it unverified at import"
+        "{file} holds {found} bytes uncompressed, but the known file has {expected}: get it again from its \
+         origin, or accept it unverified at import"
     )]
     SizeMismatch {
         /// The file.
@@ -124,7 +126,8 @@ pub enum DataError {
 
     /// A file whose uncompressed bytes are not the known ones.
     #[error(
-        "{file} has SHA-256 {found} uncompressed, but the known file has {expected}: get it again from its origin, or accept it unverified at import"
+        "{file} has SHA-256 {found} uncompressed, but the known file has {expected}: get it again from its \
+         origin, or accept it unverified at import"
     )]
     DigestMismatch {
         /// The file.
@@ -179,7 +182,8 @@ pub enum DataError {
 
     /// A file that is neither IDX images nor IDX labels.
     #[error(
-        "{file} starts with 0x{found:08x}, but IDX {expected_kind} start with 0x{expected:08x}: this is another format (or a download page); check which file it is"
+        "{file} starts with 0x{found:08x}, but IDX {expected_kind} start with 0x{expected:08x}: this is another \
+         format (or a download page); check which file it is"
     )]
     WrongMagic {
         /// The file.
@@ -235,7 +239,10 @@ pub enum DataError {
     },
 
     /// A label that names no class.
-    #[error("{file}: label {index} is {value}, but there are {classes} classes (0 to {}): check that this is the right file", classes.saturating_sub(1))]
+    #[error(
+        "{file}: label {index} is {value}, but there are {classes} classes (0 to {}): check that this is the right file",
+        classes.saturating_sub(1)
+    )]
     LabelOutOfRange {
         /// The file or image set.
         file: String,
@@ -264,7 +271,8 @@ pub enum DataError {
 
     /// Images of another shape than the dataset's.
     #[error(
-        "{file} holds {found_images} images of shape {found:?}, but the dataset has {expected_images} of {expected:?} (channels, height, width): check that this is the right file"
+        "{file} holds {found_images} images of shape {found:?}, but the dataset has {expected_images} of \
+         {expected:?} (channels, height, width): check that this is the right file"
     )]
     ShapeMismatch {
         /// The file.
@@ -360,7 +368,8 @@ pub enum DataError {
 
     /// An index of a split table past the last training image.
     #[error(
-        "{file}, line {line}: index {index}, but there are {training_images} training images; restore the file from version control"
+        "{file}, line {line}: index {index}, but there are {training_images} training images; restore the file \
+         from version control"
     )]
     SplitRange {
         /// The table.

@@ -61,7 +61,8 @@ pub fn synthetic(
         test: part("test", 3, n_test)?,
         provenance: Provenance {
             dataset: format!(
-                "synthetic (seed {seed}, {n_train}+{n_validation}+{n_test} images, {channels}x{height}x{width}, {classes} classes)"
+                "synthetic (seed {seed}, {n_train}+{n_validation}+{n_test} images, \
+                 {channels}x{height}x{width}, {classes} classes)"
             ),
             trust: Trust::Generated,
             files: Vec::new(),

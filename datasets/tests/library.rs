@@ -52,10 +52,10 @@ fn the_data_folder_follows_the_environment_in_order() {
         let map: HashMap<_, _> = variables.iter().map(|&(k, v)| (k.to_owned(), OsString::from(v))).collect();
         data_dir_from(|name| map.get(name).cloned())
     };
-    let all = [("NEOKD_DATA", "mine"), ("XDG_DATA_HOME", "/xdg"), ("HOME", "/home/u")];
+    let all = [("NEOKD_DATA", "mine"), ("XDG_DATA_HOME", "/xdg"), ("HOME", "/users/u")];
     assert_eq!(dir(&all), Some(PathBuf::from("mine")));
     assert_eq!(dir(&all[1..]), Some(PathBuf::from("/xdg/neokd")));
-    assert_eq!(dir(&all[2..]), Some(PathBuf::from("/home/u/.local/share/neokd")));
+    assert_eq!(dir(&all[2..]), Some(PathBuf::from("/users/u/.local/share/neokd")));
     assert_eq!(dir(&[]), None);
     assert_eq!(dir(&[("NEOKD_DATA", ""), ("HOME", "/h")]), Some(PathBuf::from("/h/.local/share/neokd")));
     assert_eq!(dir(&[("XDG_DATA_HOME", "relative"), ("HOME", "/h")]), Some(PathBuf::from("/h/.local/share/neokd")));

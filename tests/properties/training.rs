@@ -150,8 +150,8 @@ fn loss_gradients_agree_with_finite_differences_and_teachers_get_none() {
             f64::from(host(&loss.terms(LossInput { clean, adversarial, labels: &on_device, draw }).total())[0])
         };
         // Adversarial logits: the loss itself. Clean logits teach, so only cross-entropy reaches them.
-        for exit in 0..exits {
-            let ours = host(&adversarial[exit].grad(&gradients).unwrap());
+        for (exit, leaf) in adversarial.iter().enumerate() {
+            let ours = host(&leaf.grad(&gradients).unwrap());
             for at in [0, 7, size - 1] {
                 let place = (exits + exit) * size + at;
                 let moved = |by: f32| {

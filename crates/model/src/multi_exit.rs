@@ -160,6 +160,11 @@ impl ExitLogits {
         self.logits.remove(0)
     }
 
+    /// The logits of the deepest exit that was computed.
+    pub fn into_last(mut self) -> Tensor<2> {
+        self.logits.pop().expect("at least one exit was computed")
+    }
+
     /// Which images each computed exit classifies correctly: one `[batch]` of 0 and 1 per exit,
     /// stacked to `[exits, batch]`.
     ///

@@ -1,4 +1,4 @@
-//! The command line: what was typed, then what is done. Every command prints through [`Output`], so
+//! The command line: what was typed, then what is done. Every command prints through `output::Output`, so
 //! that a closed pipe ends the program quietly.
 
 mod config;

@@ -10,7 +10,10 @@ const README_LINES: usize = 80;
 const MEBIBYTE: u64 = 1 << 20;
 
 /// Folders with large files, with the reason.
-const MAY_BE_LARGE: [(&str, &str); 1] = [("datasets/mnist/", "the images that the tests train on")];
+const MAY_BE_LARGE: [(&str, &str); 2] = [
+    ("datasets/mnist/", "the images that the tests train on"),
+    ("tests/golden/small-cnn/", "the weights of the network that the golden attacks were made with"),
+];
 
 /// The files that a visitor looks for are there.
 pub(crate) fn required_files(tree: &Tree) -> Vec<Failure> {
