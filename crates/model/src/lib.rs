@@ -8,12 +8,15 @@
 //!
 //! This crate knows no attack, no loss and no data set.
 
+pub mod calibration;
 mod cost;
 mod dropout;
+pub mod early_exit;
 mod initializer;
 mod multi_exit;
 mod network;
 mod pixels;
+pub mod policy;
 mod small_cnn;
 pub mod weights;
 

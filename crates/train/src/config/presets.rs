@@ -15,8 +15,13 @@ pub struct Preset {
 pub const PRESETS: &[Preset] = &[
     Preset {
         name: "mnist-quick",
-        summary: "MNIST, SmallCNN, NEO-KD: about three minutes on two CPU cores",
+        summary: "MNIST, SmallCNN, NEO-KD: 560 steps, about three minutes on two CPU cores",
         text: include_str!("../../configs/mnist-quick.toml"),
+    },
+    Preset {
+        name: "mnist-half-hour",
+        summary: "MNIST, SmallCNN, NEO-KD: three epochs with a 5-step attack, about half an hour on two CPU cores",
+        text: include_str!("../../configs/mnist-half-hour.toml"),
     },
     Preset {
         name: "mnist",

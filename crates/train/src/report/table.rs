@@ -31,7 +31,7 @@ pub fn render(report: &Report) -> String {
 fn caption(report: &Report) -> String {
     let attack = report.attacks.first().map(describe).unwrap_or_default();
     format!(
-        "Accuracy in % with 95 % interval on {} {} test images, seed {}.{attack}",
+        "Accuracy in % with 95 % interval on {} {} test images, seed {}{attack}",
         report.n, report.config.data.name, report.seed
     )
 }
@@ -40,7 +40,7 @@ fn describe(attack: &AttackReport) -> String {
     let norm = format!("{:?}", attack.norm);
     let (start, runs) = (if attack.random_start { "random start" } else { "no random start" }, attack.restarts);
     format!(
-        " Attacks: PGD, {norm} epsilon {:.4}, {} steps of {:.4}, {start}, {runs} run{}.",
+        "\nattacks: PGD, {norm} epsilon {:.4}, {} steps of {:.4}, {start}, {runs} run{}",
         attack.epsilon,
         attack.steps,
         attack.step_size,
