@@ -8,9 +8,11 @@
 //!
 //! This crate knows no attack, no loss and no data set.
 
+mod conv_norm;
 mod cost;
 mod dropout;
 mod initializer;
+mod msdnet;
 mod multi_exit;
 mod network;
 mod pixels;
@@ -20,6 +22,7 @@ pub mod weights;
 pub use cost::{CostCounter, ExitCost};
 pub use dropout::Dropout;
 pub use initializer::Initializer;
+pub use msdnet::{MsdNet, MsdNetConfig, Prune, Stem, StepMode};
 pub use multi_exit::{ExitLogits, Features, Frozen, MultiExit};
 pub use network::{ModelConfig, Network};
 pub use pixels::Normalization;
