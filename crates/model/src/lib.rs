@@ -16,6 +16,7 @@ mod msdnet;
 mod multi_exit;
 mod network;
 mod pixels;
+mod rdi_resnet;
 mod small_cnn;
 pub mod weights;
 
@@ -26,4 +27,5 @@ pub use msdnet::{MsdNet, MsdNetConfig, Prune, Stem, StepMode};
 pub use multi_exit::{ExitLogits, Features, Frozen, MultiExit};
 pub use network::{ModelConfig, Network};
 pub use pixels::Normalization;
+pub use rdi_resnet::{RdiResNet, RdiResNetConfig};
 pub use small_cnn::{SmallCnn, SmallCnnConfig};

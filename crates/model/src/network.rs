@@ -5,7 +5,7 @@ use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ExitCost, Features, MsdNet, MsdNetConfig, MultiExit, SmallCnn, SmallCnnConfig,
+    ExitCost, Features, MsdNet, MsdNetConfig, MultiExit, RdiResNet, RdiResNetConfig, SmallCnn, SmallCnnConfig,
 };
 
 /// Parameters beyond which a configuration is taken for a mistake: 4 GiB of 32-bit floats.
@@ -22,6 +22,9 @@ pub enum ModelConfig {
     /// Multi-scale dense networks of Huang et al. 2018, three channels, any number of exits.
     #[serde(rename = "msdnet")]
     MsdNet(MsdNetConfig),
+    /// The seven-exit residual network for CIFAR-10 of Hu et al. 2020.
+    #[serde(rename = "rdi-resnet")]
+    RdiResNet(RdiResNetConfig),
 }
 
 impl ModelConfig {
@@ -33,6 +36,7 @@ impl ModelConfig {
         match self {
             Self::SmallCnn(config) => Network::SmallCnn(config.init(seed, device)),
             Self::MsdNet(config) => Network::MsdNet(config.init(seed, device)),
+            Self::RdiResNet(config) => Network::RdiResNet(config.init(seed, device)),
         }
     }
 
@@ -41,6 +45,7 @@ impl ModelConfig {
         match self {
             Self::SmallCnn(config) => config.pytorch_names(),
             Self::MsdNet(config) => config.pytorch_names(),
+            Self::RdiResNet(config) => config.pytorch_names(),
         }
     }
 
@@ -50,6 +55,7 @@ impl ModelConfig {
         match self {
             Self::SmallCnn(config) => config.costs(),
             Self::MsdNet(config) => config.costs(),
+            Self::RdiResNet(config) => config.costs(),
         }
     }
 
@@ -58,6 +64,7 @@ impl ModelConfig {
         let own = match self {
             Self::SmallCnn(config) => config.problem(),
             Self::MsdNet(config) => config.problem(),
+            Self::RdiResNet(config) => config.problem(),
         };
         own.map(|why| format!("model.{why}")).or_else(|| self.size_problem())
     }
@@ -77,6 +84,8 @@ pub enum Network {
     SmallCnn(SmallCnn),
     /// See [`MsdNet`].
     MsdNet(MsdNet),
+    /// See [`RdiResNet`].
+    RdiResNet(RdiResNet),
 }
 
 macro_rules! each {
@@ -84,6 +93,7 @@ macro_rules! each {
         match $network {
             Network::SmallCnn($inner) => $body,
             Network::MsdNet($inner) => $body,
+            Network::RdiResNet($inner) => $body,
         }
     };
 }
