@@ -46,6 +46,7 @@ impl Tensors {
             match dtype {
                 Dtype::F32 => data.chunks(4).map(|word| f32::from_le_bytes(word.try_into().unwrap()).into()).collect(),
                 Dtype::I64 => data.chunks(8).map(|word| i64::from_le_bytes(word.try_into().unwrap()) as f64).collect(),
+                Dtype::U8 => data.iter().map(|byte| f64::from(*byte)).collect(),
                 other => panic!("{}: unexpected type {other}", path.display()),
             }
         };
@@ -84,6 +85,11 @@ impl Tensors {
 
 pub(crate) fn host<const D: usize>(tensor: &Tensor<D>) -> Vec<f64> {
     tensor.to_data().convert::<f64>().try_into_vec().unwrap()
+}
+
+/// The largest difference between two lists of the same length.
+pub(crate) fn largest_difference(ours: &[f64], theirs: &[f64]) -> f64 {
+    ours.iter().zip(theirs).fold(0.0, |largest, (our, their)| largest.max((our - their).abs()))
 }
 
 /// Fails where a value differs by more than `tolerance`, relative to values larger than 1.

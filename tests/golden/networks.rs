@@ -1,18 +1,18 @@
 //! Networks: logits, attacked images, costs.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use burn::tensor::{Device, Tensor};
 use neokd_attack::{Attack, Batch, Pgd, Target, Threat, cross_entropy, run};
 use neokd_model::{Frozen, ModelConfig, MultiExit, Network, weights};
 use serde_json::Value;
 
-use crate::cases::{Tensors, assert_close, files, host, json};
+use crate::cases::{Tensors, assert_close, files, host, json, largest_difference};
 
 #[test]
 fn golden_networks() {
     let (mut checked, mut skipped) = (0, 0);
-    for model in files().into_iter().filter(|path| path.file_name().is_some_and(|name| name == "model.toml")) {
+    for model in model_files() {
         let folder = model.parent().unwrap();
         match open(folder) {
             Ok(network) => {
@@ -29,13 +29,54 @@ fn golden_networks() {
     assert!(checked > 0, "no golden network ran ({skipped} skipped)");
 }
 
+fn model_files() -> impl Iterator<Item = PathBuf> {
+    files().into_iter().filter(|path| path.file_name().is_some_and(|name| name == "model.toml"))
+}
+
 fn open(folder: &Path) -> Result<Network, String> {
     let text = std::fs::read_to_string(folder.join("model.toml")).unwrap();
     let config: ModelConfig = toml::from_str(&text).map_err(|error| error.message().to_string())?;
-    let bytes =
-        std::fs::read(folder.join("weights.safetensors")).map_err(|error| format!("weights.safetensors: {error}"))?;
-    let (tensors, _) = weights::decode(&bytes).unwrap();
-    Ok(weights::from_pytorch(&config, tensors, &Device::flex()).unwrap())
+    let file = weight_files(folder).into_iter().next().ok_or("no weights.safetensors and no *.pth.tar")?;
+    Ok(read(&config, &file))
+}
+
+/// Files that hold the weights of a case, `weights.safetensors` first.
+fn weight_files(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let is_weights = |path: &PathBuf| {
+        path.file_name().is_some_and(|name| name == "weights.safetensors")
+            || path.to_string_lossy().ends_with(".pth.tar")
+    };
+    let mut files: Vec<PathBuf> = entries.filter(is_weights).collect();
+    files.sort_by_key(|path| path.to_string_lossy().ends_with(".pth.tar"));
+    files
+}
+
+fn read(config: &ModelConfig, file: &Path) -> Network {
+    let read = weights::read_pytorch(file).unwrap();
+    assert!(
+        read.integers.iter().all(|name| name.ends_with(".num_batches_tracked")),
+        "{}: skipped {:?}",
+        file.display(),
+        read.integers
+    );
+    weights::from_pytorch(config, read.tensors, &Device::flex()).unwrap()
+}
+
+#[test]
+fn golden_checkpoints_equal_safetensors() {
+    for model in model_files() {
+        let folder = model.parent().unwrap();
+        let files = weight_files(folder);
+        if files.len() < 2 {
+            continue;
+        }
+        let config: ModelConfig = toml::from_str(&std::fs::read_to_string(&model).unwrap()).unwrap();
+        let networks = files.iter().map(|file| weights::collect(&read(&config, file)).unwrap());
+        let networks: Vec<weights::TensorMap> = networks.collect();
+        assert!(networks.windows(2).all(|pair| pair[0] == pair[1]), "{}: files differ", folder.display());
+        eprintln!("golden weight files {}: {} are equal", folder.display(), files.len());
+    }
 }
 
 fn check(folder: &Path, network: &Network) {
@@ -50,14 +91,33 @@ fn check(folder: &Path, network: &Network) {
     for (exit, ours) in logits.as_slice().iter().enumerate() {
         let name = format!("logits.{exit}");
         assert_close(&name, &host(ours), io.values(&name), 1e-4);
+        eprintln!("  {name}: largest difference {:.1e}", largest_difference(&host(ours), io.values(&name)));
         let prefix = host(&frozen.forward_to(batch.pixels.clone(), exit));
         assert_close(&format!("prefix of {name}"), &prefix, &host(ours), 1e-6);
+        check_gradient(exit, &frozen, &batch, &io);
     }
     check_costs(network, &meta);
     check_entropy("clean", &frozen, &batch, &batch.pixels, &meta);
     for name in io.names().filter(|name| name.contains(".steps") && io.shape(name).len() == 4) {
         check_attack(name, &frozen, &batch, &io, &meta);
     }
+}
+
+/// Gradient of the summed cross-entropy of one exit with respect to the images, where it is given.
+fn check_gradient(exit: usize, frozen: &Frozen<Network>, batch: &Batch, io: &Tensors) {
+    let name = format!("grad.{exit}");
+    if !io.has(&name) {
+        return;
+    }
+    let images = batch.pixels.clone().autodiff().require_grad();
+    let labels = Tensor::from_data(batch.labels.to_data(), &images.device());
+    let gradients = cross_entropy(&frozen.forward_to(images.clone(), exit), &labels).sum().backward();
+    let (ours, theirs) = (host(&images.grad(&gradients).unwrap()), io.values(&name));
+    let largest = theirs.iter().fold(0.0, |largest: f64, value| largest.max(value.abs()));
+    let scaled = |values: &[f64]| values.iter().map(|value| value / largest).collect::<Vec<f64>>();
+    assert_close(&name, &scaled(&ours), &scaled(theirs), 1e-3);
+    let difference = largest_difference(&scaled(&ours), &scaled(theirs));
+    eprintln!("  {name}: largest difference {difference:.1e} of the largest magnitude");
 }
 
 fn check_costs(network: &Network, meta: &Value) {
@@ -87,6 +147,7 @@ fn check_attack(name: &str, frozen: &Frozen<Network>, batch: &Batch, io: &Tensor
     let (ours, theirs) = (host(&outcome.adversarial.pixels), io.values(name));
     let equal = ours.iter().zip(theirs).filter(|(our, their)| (*our - *their).abs() < 1e-5).count();
     let share = equal as f64 / ours.len() as f64;
+    eprintln!("  {name}: {:.3} % of the pixels are equal", 100.0 * share);
     assert!(share >= 0.995, "{name}: only {:.3} % of the pixels are equal", 100.0 * share);
     check_entropy(&name.replace('.', "_"), frozen, batch, &outcome.adversarial.pixels, meta);
 }

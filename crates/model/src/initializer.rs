@@ -2,7 +2,7 @@
 
 use burn::module::Param;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
-use burn::nn::{Linear, LinearConfig, PaddingConfig2d};
+use burn::nn::{BatchNorm, BatchNormConfig, Linear, LinearConfig, PaddingConfig2d};
 use burn::tensor::{Device, Tensor, TensorData};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
@@ -35,6 +35,30 @@ impl Initializer {
         conv.weight = self.normal([channels[1], channels[0], kernel, kernel], (2.0 / fan_in as f64).sqrt());
         conv.bias = Some(self.zeros([channels[1]]));
         conv
+    }
+
+    /// A square convolution as PyTorch initialises it, padded by half its kernel: weight, and bias if
+    /// asked for, uniform in `+-1 / sqrt(fan_in)`.
+    pub fn uniform_convolution(&mut self, channels: [usize; 2], kernel: usize, stride: usize, bias: bool) -> Conv2d {
+        let bound = 1.0 / ((channels[0] * kernel * kernel) as f64).sqrt();
+        let mut conv = bare_convolution(channels, kernel, stride, half(kernel), bias, &self.device);
+        conv.weight = self.uniform([channels[1], channels[0], kernel, kernel], bound);
+        conv.bias = bias.then(|| self.uniform([channels[1]], bound));
+        conv
+    }
+
+    /// A square convolution without bias, padded by half its kernel, with normal weights of standard
+    /// deviation `sqrt(2 / fan_out)`, `fan_out = outputs * kernel * kernel` (He et al. 2015).
+    pub fn fan_out_convolution(&mut self, channels: [usize; 2], kernel: usize, stride: usize) -> Conv2d {
+        let fan_out = channels[1] * kernel * kernel;
+        let mut conv = bare_convolution(channels, kernel, stride, half(kernel), false, &self.device);
+        conv.weight = self.normal([channels[1], channels[0], kernel, kernel], (2.0 / fan_out as f64).sqrt());
+        conv
+    }
+
+    /// A batch-norm with weight 1, bias 0, running mean 0 and running variance 1.
+    pub fn batch_norm(&self, channels: usize) -> BatchNorm {
+        BatchNormConfig::new(channels).init(&self.device)
     }
 
     /// A linear layer as PyTorch initialises it: weight and bias uniform in `+-1 / sqrt(fan_in)`.
@@ -82,6 +106,12 @@ impl Initializer {
         let radius = (-2.0 * (1.0 - self.unit()).ln()).sqrt();
         radius * (std::f64::consts::TAU * self.unit()).cos()
     }
+}
+
+/// Padding that keeps the size of a map under an odd kernel of stride 1.
+fn half(kernel: usize) -> PaddingConfig2d {
+    let rows = kernel / 2;
+    PaddingConfig2d::Explicit(rows, rows, rows, rows)
 }
 
 fn bare_convolution(

@@ -9,21 +9,26 @@
 //! This crate knows no attack, no loss and no data set.
 
 pub mod calibration;
+mod conv_norm;
 mod cost;
 mod dropout;
 pub mod early_exit;
 mod initializer;
+mod msdnet;
 mod multi_exit;
 mod network;
 mod pixels;
 pub mod policy;
+mod rdi_resnet;
 mod small_cnn;
 pub mod weights;
 
 pub use cost::{CostCounter, ExitCost};
 pub use dropout::Dropout;
 pub use initializer::Initializer;
+pub use msdnet::{MsdNet, MsdNetConfig, Prune, Stem, StepMode};
 pub use multi_exit::{ExitLogits, Features, Frozen, MultiExit};
 pub use network::{ModelConfig, Network};
 pub use pixels::Normalization;
+pub use rdi_resnet::{RdiResNet, RdiResNetConfig};
 pub use small_cnn::{SmallCnn, SmallCnnConfig};

@@ -4,7 +4,12 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
-use crate::{ExitCost, Features, MultiExit, SmallCnn, SmallCnnConfig};
+use crate::{
+    ExitCost, Features, MsdNet, MsdNetConfig, MultiExit, RdiResNet, RdiResNetConfig, SmallCnn, SmallCnnConfig,
+};
+
+/// Parameters beyond which a configuration is taken for a mistake: 4 GiB of 32-bit floats.
+const MOST_PARAMETERS: u64 = 1 << 30;
 
 /// Which network, with its settings; `kind` names it in TOML.
 ///
@@ -14,13 +19,24 @@ use crate::{ExitCost, Features, MultiExit, SmallCnn, SmallCnnConfig};
 pub enum ModelConfig {
     /// The three-exit network for 28x28 grey images of Hu et al. 2020.
     SmallCnn(SmallCnnConfig),
+    /// Multi-scale dense networks of Huang et al. 2018, three channels, any number of exits.
+    #[serde(rename = "msdnet")]
+    MsdNet(MsdNetConfig),
+    /// The seven-exit residual network for CIFAR-10 of Hu et al. 2020.
+    #[serde(rename = "rdi-resnet")]
+    RdiResNet(RdiResNetConfig),
 }
 
 impl ModelConfig {
     /// Makes the network with initial weights drawn from `seed`.
+    ///
+    /// # Panics
+    /// If the configuration has a [`problem`](Self::problem).
     pub fn init(&self, seed: u64, device: &Device) -> Network {
         match self {
             Self::SmallCnn(config) => Network::SmallCnn(config.init(seed, device)),
+            Self::MsdNet(config) => Network::MsdNet(config.init(seed, device)),
+            Self::RdiResNet(config) => Network::RdiResNet(config.init(seed, device)),
         }
     }
 
@@ -28,6 +44,8 @@ impl ModelConfig {
     pub fn exits(&self) -> usize {
         match self {
             Self::SmallCnn(_) => SmallCnnConfig::EXITS,
+            Self::MsdNet(config) => config.blocks,
+            Self::RdiResNet(_) => RdiResNetConfig::EXITS,
         }
     }
 
@@ -35,6 +53,8 @@ impl ModelConfig {
     pub fn classes(&self) -> usize {
         match self {
             Self::SmallCnn(config) => config.classes,
+            Self::MsdNet(config) => config.classes,
+            Self::RdiResNet(config) => config.classes,
         }
     }
 
@@ -42,32 +62,45 @@ impl ModelConfig {
     pub fn input_shape(&self) -> [usize; 3] {
         match self {
             Self::SmallCnn(_) => SmallCnnConfig::INPUT,
+            Self::MsdNet(config) => [3, config.image, config.image],
+            Self::RdiResNet(_) => RdiResNetConfig::INPUT,
         }
     }
 
     /// Names of our layers beside those of the original PyTorch code.
     pub fn pytorch_names(&self) -> Vec<(String, String)> {
         match self {
-            Self::SmallCnn(_) => SmallCnnConfig::PYTORCH_NAMES,
+            Self::SmallCnn(config) => config.pytorch_names(),
+            Self::MsdNet(config) => config.pytorch_names(),
+            Self::RdiResNet(config) => config.pytorch_names(),
         }
-        .iter()
-        .map(|(ours, theirs)| (ours.to_string(), theirs.to_string()))
-        .collect()
     }
 
-    /// Why this configuration cannot be built, if so; the message names the key.
-    pub fn problem(&self) -> Option<String> {
+    /// What it costs to answer at each exit, cumulative, for one image; known before the network is
+    /// made. Asks for a configuration without a [`problem`](Self::problem).
+    pub fn costs(&self) -> Vec<ExitCost> {
         match self {
-            Self::SmallCnn(config) => {
-                if config.classes < 2 {
-                    return Some(format!("model.classes = {}: a classifier needs at least 2", config.classes));
-                }
-                if !(0.0..1.0).contains(&config.dropout) {
-                    return Some(format!("model.dropout = {}: must be in [0, 1)", config.dropout));
-                }
-                config.normalization.problem(1).map(|why| format!("model.{why}"))
-            }
+            Self::SmallCnn(config) => config.costs(),
+            Self::MsdNet(config) => config.costs(),
+            Self::RdiResNet(config) => config.costs(),
         }
+    }
+
+    /// Why this configuration cannot be built, if so; the message names the key and the cure.
+    pub fn problem(&self) -> Option<String> {
+        let own = match self {
+            Self::SmallCnn(config) => config.problem(),
+            Self::MsdNet(config) => config.problem(),
+            Self::RdiResNet(config) => config.problem(),
+        };
+        own.map(|why| format!("model.{why}")).or_else(|| self.size_problem())
+    }
+
+    fn size_problem(&self) -> Option<String> {
+        let parameters = self.costs().last().map_or(0, |cost| cost.parameters);
+        (parameters > MOST_PARAMETERS).then(|| {
+            format!("model has {parameters} parameters, more than {MOST_PARAMETERS}: give it fewer channels or classes")
+        })
     }
 }
 
@@ -76,12 +109,18 @@ impl ModelConfig {
 pub enum Network {
     /// See [`SmallCnn`].
     SmallCnn(SmallCnn),
+    /// See [`MsdNet`].
+    MsdNet(MsdNet),
+    /// See [`RdiResNet`].
+    RdiResNet(RdiResNet),
 }
 
 macro_rules! each {
     ($network:expr, $inner:ident => $body:expr) => {
         match $network {
             Network::SmallCnn($inner) => $body,
+            Network::MsdNet($inner) => $body,
+            Network::RdiResNet($inner) => $body,
         }
     };
 }

@@ -82,6 +82,47 @@ impl SmallCnnConfig {
         SmallCnn { config, conv1, conv2, conv3, conv4, exit1, exit2, exit3 }
     }
 
+    /// Why this configuration cannot be built, if so; the message names the key.
+    pub fn problem(&self) -> Option<String> {
+        if self.classes < 2 {
+            return Some(format!("classes = {}: a classifier needs at least 2", self.classes));
+        }
+        if !(0.0..1.0).contains(&self.dropout) {
+            return Some(format!("dropout = {}: must be in [0, 1)", self.dropout));
+        }
+        self.normalization.problem(1)
+    }
+
+    /// Names of our layers beside those of the public PyTorch code.
+    pub fn pytorch_names(&self) -> Vec<(String, String)> {
+        Self::PYTORCH_NAMES.iter().map(|(ours, theirs)| (ours.to_string(), theirs.to_string())).collect()
+    }
+
+    /// Cumulative cost per exit.
+    pub fn costs(&self) -> Vec<ExitCost> {
+        let classes = self.classes;
+        let mut cost = CostCounter::new();
+        let head = |cost: &mut CostCounter, inputs| {
+            cost.linear(inputs, HIDDEN).linear(HIDDEN, HIDDEN).linear(HIDDEN, classes);
+        };
+
+        cost.convolution([1, 32], 3, [26, 26], true).relu(32 * 26 * 26);
+        cost.convolution([32, 16], 3, [12, 12], true).pool(2, 16 * 6 * 6);
+        head(&mut cost, 576);
+        cost.exit();
+
+        cost.convolution([32, 32], 3, [24, 24], true).relu(32 * 24 * 24).pool(2, 32 * 12 * 12);
+        cost.convolution([32, 64], 3, [10, 10], true).relu(64 * 10 * 10);
+        cost.pool(2, 64 * 5 * 5);
+        head(&mut cost, 1600);
+        cost.exit();
+
+        cost.convolution([64, 64], 3, [8, 8], true).relu(64 * 8 * 8).pool(2, 64 * 4 * 4);
+        cost.linear(1024, HIDDEN).relu(HIDDEN).linear(HIDDEN, HIDDEN).relu(HIDDEN).linear(HIDDEN, classes);
+        cost.exit();
+        cost.into_costs()
+    }
+
     fn head(&self, layers: &mut Initializer, inputs: usize) -> Head {
         Head {
             fc1: layers.linear(inputs, HIDDEN),
@@ -175,27 +216,7 @@ impl MultiExit for SmallCnn {
     }
 
     fn costs(&self) -> Vec<ExitCost> {
-        let classes = self.config.classes;
-        let mut cost = CostCounter::new();
-        let head = |cost: &mut CostCounter, inputs| {
-            cost.linear(inputs, HIDDEN).linear(HIDDEN, HIDDEN).linear(HIDDEN, classes);
-        };
-
-        cost.convolution([1, 32], 3, [26, 26], true).relu(32 * 26 * 26);
-        cost.convolution([32, 16], 3, [12, 12], true).pool(2, 16 * 6 * 6);
-        head(&mut cost, 576);
-        cost.exit();
-
-        cost.convolution([32, 32], 3, [24, 24], true).relu(32 * 24 * 24).pool(2, 32 * 12 * 12);
-        cost.convolution([32, 64], 3, [10, 10], true).relu(64 * 10 * 10);
-        cost.pool(2, 64 * 5 * 5);
-        head(&mut cost, 1600);
-        cost.exit();
-
-        cost.convolution([64, 64], 3, [8, 8], true).relu(64 * 8 * 8).pool(2, 64 * 4 * 4);
-        cost.linear(1024, HIDDEN).relu(HIDDEN).linear(HIDDEN, HIDDEN).relu(HIDDEN).linear(HIDDEN, classes);
-        cost.exit();
-        cost.into_costs()
+        self.config.costs()
     }
 }
 

@@ -6,6 +6,10 @@
 //! Every file written here carries a SHA-256 over names, shapes, values and metadata; a flipped bit
 //! is an error, not a slightly different network.
 
+mod pytorch;
+
+pub use pytorch::{PytorchWeights, from_pytorch, read_pytorch, to_pytorch_names};
+
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 use std::path::Path;
@@ -82,6 +86,27 @@ pub enum WeightsError {
     /// Names or shapes differ from the network's.
     #[error("tensors do not fit the network: {0}")]
     Mismatch(KeyReport),
+    /// The network that the weights are meant for cannot be built.
+    #[error("{0}")]
+    Model(String),
+    /// The file is no PyTorch checkpoint, or one that holds what cannot be read.
+    #[error("{file} cannot be read as a PyTorch checkpoint ({why}); copy it again, or save model.state_dict() anew")]
+    Checkpoint {
+        /// Path of the file.
+        file: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The checkpoint asks for a call that weights have no use for. Nothing was called.
+    #[error(
+        "{file} asks Python to call {call}, which weights have no use for; it was not called and nothing was read. If you trust the file's author, ask for a file that holds model.state_dict() alone"
+    )]
+    Call {
+        /// Path of the file.
+        file: String,
+        /// The function or class, with its Python module.
+        call: String,
+    },
     /// Burn refused a tensor that looked right.
     #[error("Burn could not apply the tensors: {0}")]
     Apply(String),
@@ -120,10 +145,14 @@ impl std::fmt::Display for KeyReport {
 
 /// All tensors of a module, parameters and running statistics, under their PyTorch names.
 ///
+/// The statistics are those after the last training pass: Burn holds back a batch-norm's newest
+/// update until something asks for it, and copying the module, as done here, does.
+///
 /// # Errors
 /// [`WeightsError::Apply`] if the device cannot be read.
 pub fn collect<M: Module>(module: &M) -> Result<TensorMap, WeightsError> {
     module
+        .valid()
         .collect(None, Some(Box::new(BurnToPyTorchAdapter)), true)
         .into_iter()
         .map(|tensor| {
@@ -138,6 +167,9 @@ pub fn collect<M: Module>(module: &M) -> Result<TensorMap, WeightsError> {
 }
 
 /// Puts tensors into a module; names and shapes must be exactly the module's.
+///
+/// Give it a module made for the purpose: clones of a module share batch-norm statistics in Burn, so
+/// that the statistics of a clone's original would change with it.
 ///
 /// # Errors
 /// [`WeightsError::Mismatch`] lists every missing, unexpected and misshapen tensor.
@@ -167,27 +199,6 @@ fn compare(expected: &TensorMap, given: &TensorMap) -> KeyReport {
         unexpected: given.keys().filter(|name| !expected.contains_key(*name)).cloned().collect(),
         misshapen: misshapen.collect(),
     }
-}
-
-/// Renames tensors by the longest matching layer name of `names`, pairs of (new, old).
-pub fn rename(tensors: TensorMap, names: &[(String, String)]) -> TensorMap {
-    let renamed = |name: String| {
-        let layers =
-            names.iter().filter(|(_, old)| name.strip_prefix(old.as_str()).is_some_and(|rest| rest.starts_with('.')));
-        match layers.max_by_key(|(_, old)| old.len()) {
-            Some((new, old)) => format!("{new}{}", &name[old.len()..]),
-            None => name,
-        }
-    };
-    tensors.into_iter().map(|(name, tensor)| (renamed(name), tensor)).collect()
-}
-
-/// A network with the weights of the original PyTorch code, under that code's names.
-///
-/// # Errors
-/// As [`apply`].
-pub fn from_pytorch(config: &ModelConfig, tensors: TensorMap, device: &Device) -> Result<Network, WeightsError> {
-    apply(config.init(0, device), rename(tensors, &config.pytorch_names()))
 }
 
 /// Bytes of a safetensors file with these tensors and header entries, and a checksum over both.
