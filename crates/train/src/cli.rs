@@ -1,10 +1,13 @@
 //! The command line: what was typed, then what is done. Every command prints through `output::Output`, so
 //! that a closed pipe ends the program quietly.
 
+mod calibrate;
 mod config;
+mod convert;
 mod data;
 mod devices;
 mod evaluate;
+mod model;
 mod output;
 mod progress;
 mod smoke;
@@ -36,6 +39,15 @@ enum Command {
     Train(train::Args),
     /// Score a run or a weights file, clean and attacked
     Evaluate(evaluate::Args),
+    /// Find confidence thresholds for a budget on validation images
+    Calibrate(calibrate::Args),
+    /// Print multiply-adds and parameters per exit
+    Cost(model::CostArgs),
+    /// Turn weights of the original PyTorch code into safetensors, or the other way
+    Convert(convert::Args),
+    /// Look at networks
+    #[command(subcommand)]
+    Model(model::Action),
     /// Run every stage on small data; for continuous integration, at most 60 s and 1 GB
     Smoke(smoke::Args),
     /// Show which backends are compiled in and which devices are present
@@ -97,6 +109,10 @@ fn run(cli: Cli) -> Result<(), Error> {
     match cli.command {
         Command::Train(args) => train::run(args, &mut out),
         Command::Evaluate(args) => evaluate::run(args, &mut out),
+        Command::Calibrate(args) => calibrate::run(args, &mut out),
+        Command::Cost(args) => model::cost(args, &mut out),
+        Command::Convert(args) => convert::run(args, &mut out),
+        Command::Model(action) => model::show(action, &mut out),
         Command::Smoke(args) => smoke::run(args, &mut out),
         Command::Devices => devices::run(&mut out),
         Command::Data(action) => data::run(action, &mut out),

@@ -203,6 +203,23 @@ impl RunConfig {
     }
 }
 
+/// Reads a model's TOML: the keys of a `[model]` section, or a configuration that has one.
+///
+/// # Errors
+/// [`Error::Config`] names the source, the key and the cure.
+pub fn parse_model(source: &str, text: &str) -> Result<ModelConfig, Error> {
+    let mut table = parse_toml(source, text)?;
+    if let Some(toml::Value::Table(section)) = table.remove("model") {
+        table = section;
+    }
+    let model: ModelConfig = serde_path_to_error::deserialize(toml::Value::Table(table))
+        .map_err(|error| Error::Config(suggest::explain(source, &error)))?;
+    match model.problem() {
+        Some(why) => Err(Error::Config(format!("{source}: {why}"))),
+        None => Ok(model),
+    }
+}
+
 fn read(name_or_file: &str) -> Result<(String, Table), Error> {
     if let Some(preset) = PRESETS.iter().find(|preset| preset.name == name_or_file) {
         return Ok((format!("preset {}", preset.name), parse_toml(preset.name, preset.text)?));

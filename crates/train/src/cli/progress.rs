@@ -71,6 +71,13 @@ pub(super) fn evaluation_bar(images: usize) -> ProgressBar {
     bar
 }
 
+/// A bar for a pass over `images` images.
+pub(super) fn image_bar(images: usize) -> ProgressBar {
+    let bar = ProgressBar::new(images as u64);
+    bar.set_style(style("{bar:24} {pos}/{len} images, {per_sec}, {eta} left"));
+    bar
+}
+
 fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
 }

@@ -1,0 +1,65 @@
+//! `neokd calibrate`: thresholds for a budget, from validation images.
+
+use std::path::PathBuf;
+
+use neokd_model::Frozen;
+
+use super::progress::image_bar;
+use super::{DataFlag, DeviceFlag, Output, train};
+use crate::dynamic::Probabilities;
+use crate::{Error, RunConfig, checkpoint, device, files};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// A weights file or checkpoint
+    #[arg(long, value_name = "FILE")]
+    weights: PathBuf,
+    /// Configuration whose data apply; the validation split is used
+    #[arg(long, value_name = "NAME|FILE", default_value = "mnist")]
+    config: String,
+    /// Change a value of the configuration, for example --set data.name=cifar10
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Mean multiply-adds that an image may cost [default: the same share of images at every exit]
+    #[arg(long, value_name = "MULTIPLY-ADDS")]
+    budget: Option<f64>,
+    /// Answer with the mean of the probabilities of all exits so far
+    #[arg(long)]
+    ensemble: bool,
+    /// The file to write; predict and evaluate read it as --policy budget:FILE
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+    #[command(flatten)]
+    device: DeviceFlag,
+    #[command(flatten)]
+    data: DataFlag,
+}
+
+pub(super) fn run(args: Args, out: &mut Output) -> Result<(), Error> {
+    let (device, _) = device::open(args.device.device)?;
+    let (model, network) = checkpoint::load_network(&args.weights, &device)?;
+    let mut config = RunConfig::load(&args.config, &args.set)?;
+    config.model = model;
+    let data = train::load(&config, &args.data)?;
+    let costs = config.model.costs();
+    let bar = image_bar(data.validation.len());
+    let (n, batch) = (data.validation.len(), config.evaluation.batch_size);
+    let found = Probabilities::of(&Frozen::new(&network), &data.validation, n, batch, &device, &mut |images| {
+        bar.inc(images as u64)
+    });
+    bar.finish_and_clear();
+    let file = found?.calibrate(&config.data.name, args.ensemble, &costs, args.budget)?;
+    let text = serde_json::to_string_pretty(&file);
+    let text = text.map_err(|error| Error::Config(format!("thresholds cannot be written as JSON: {error}")))?;
+    files::write_atomically(&args.out, text.as_bytes())?;
+    let chosen = &file.budgets[file.chosen];
+    out.line(&format!(
+        "{}: budget {} of {}, {:.2} M multiply-adds and {:.2} % on {} validation images",
+        args.out.display(),
+        file.chosen,
+        file.budgets.len(),
+        chosen.multiply_adds / 1e6,
+        100.0 * chosen.accuracy,
+        file.n
+    ))
+}

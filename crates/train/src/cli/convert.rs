@@ -1,0 +1,85 @@
+//! `neokd convert`: weights of the original PyTorch code in, safetensors out, or the other way.
+
+use std::path::PathBuf;
+
+use neokd_model::weights::{self, KeyReport, Metadata, TensorMap};
+use neokd_model::{ModelConfig, Network};
+
+use super::Output;
+use crate::{Error, checkpoint, device, files, model_file};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// A PyTorch file (.pth.tar, .pth, .pt: a state dict or a training checkpoint) or safetensors
+    /// with the original code's names; with --export, neokd weights or a checkpoint
+    #[arg(long, value_name = "FILE")]
+    from: PathBuf,
+    /// The network: a TOML file with its keys; not needed with --export
+    #[arg(long, value_name = "FILE", required_unless_present = "export")]
+    model: Option<PathBuf>,
+    /// The weights file to write
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+    /// Write names that the original code loads instead of ours
+    #[arg(long, value_name = "NAMES", value_parser = ["pytorch-names"])]
+    export: Option<String>,
+    /// Leave out tensors that the network does not have instead of failing
+    #[arg(long)]
+    ignore_unexpected: bool,
+}
+
+pub(super) fn run(args: Args, out: &mut Output) -> Result<(), Error> {
+    if args.out.exists() {
+        return Err(Error::Config(format!("{}: exists already; choose another --out", args.out.display())));
+    }
+    let (device, _) = device::open(device::DeviceChoice::Cpu)?;
+    if args.export.is_some() {
+        let (config, network) = checkpoint::load_network(&args.from, &device)?;
+        return export(&args, &config, &network, out);
+    }
+    let Some(model) = &args.model else {
+        return Err(Error::Config("--model FILE is needed to know which network the weights are for".to_string()));
+    };
+    let config = model_file::read(model)?;
+    let read = weights::read_pytorch(&args.from).map_err(Error::weights(&args.from))?;
+    for (what, names) in [("integers", &read.integers), ("not weights", &read.beside)] {
+        if !names.is_empty() {
+            out.line(&format!("left out, {what}: {}", names.join(", ")))?;
+        }
+    }
+    let tensors = match args.ignore_unexpected {
+        true => without_unexpected(&config, read.tensors, &device, out)?,
+        false => read.tensors,
+    };
+    let count = tensors.len();
+    let network = weights::from_pytorch(&config, tensors, &device).map_err(Error::weights(&args.from))?;
+    let bytes = weights::encode_network(&config, &network).map_err(Error::weights(&args.out))?;
+    files::write_atomically(&args.out, &bytes)?;
+    out.line(&format!("{}: {count} tensors, every one accounted for", args.out.display()))
+}
+
+/// Drops what the network does not have, and says so.
+fn without_unexpected(
+    config: &ModelConfig,
+    tensors: TensorMap,
+    device: &burn::tensor::Device,
+    out: &mut Output,
+) -> Result<TensorMap, Error> {
+    let unexpected = match weights::from_pytorch(config, tensors.clone(), device) {
+        Err(weights::WeightsError::Mismatch(KeyReport { unexpected, .. })) => unexpected,
+        _ => Vec::new(),
+    };
+    if !unexpected.is_empty() {
+        out.line(&format!("left out, unknown to the network: {}", unexpected.join(", ")))?;
+    }
+    Ok(tensors.into_iter().filter(|(name, _)| !unexpected.contains(name)).collect())
+}
+
+fn export(args: &Args, config: &ModelConfig, network: &Network, out: &mut Output) -> Result<(), Error> {
+    let fail = || Error::weights(&args.out);
+    let tensors = weights::to_pytorch_names(config, weights::collect(network).map_err(fail())?);
+    let metadata = Metadata::from([(weights::MODEL_KEY.to_string(), weights::model_toml(config).map_err(fail())?)]);
+    let bytes = weights::encode(&tensors, &metadata).map_err(fail())?;
+    files::write_atomically(&args.out, &bytes)?;
+    out.line(&format!("{}: {} tensors under the original code's names", args.out.display(), tensors.len()))
+}

@@ -1,0 +1,93 @@
+//! Exit policies as users name them, and the file that calibration writes.
+
+use std::path::Path;
+
+use neokd_model::policy::{Policy, Rule};
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, files};
+
+/// Version of the file's schema.
+pub const SCHEMA: &str = "neokd.budget/1";
+
+/// Thresholds found on validation images: one set per budget, and the one that was chosen.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BudgetFile {
+    /// [`SCHEMA`].
+    pub schema: String,
+    /// Data set whose validation split was used.
+    pub data: String,
+    /// Number of validation images.
+    pub n: u64,
+    /// Whether answers and confidences are those of the ensemble of exits so far.
+    pub ensemble: bool,
+    /// Index of the chosen budget in `budgets`.
+    pub chosen: usize,
+    /// The budgets, from cheap to expensive.
+    pub budgets: Vec<Budget>,
+}
+
+/// One allocation of validation images to exits.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Budget {
+    /// Share of images allocated to each exit.
+    pub shares: Vec<f64>,
+    /// Confidence at which images leave each exit but the last; null where nobody leaves.
+    pub thresholds: Vec<Option<f64>>,
+    /// Mean multiply-adds of a validation image.
+    pub multiply_adds: f64,
+    /// Share of validation images answered correctly.
+    pub accuracy: f64,
+}
+
+impl BudgetFile {
+    /// Reads a file that `neokd calibrate` wrote.
+    ///
+    /// # Errors
+    /// [`Error::Io`] or [`Error::Config`] names the file and what is wrong with it.
+    pub fn read(path: &Path) -> Result<Self, Error> {
+        let bad = |why: String| Error::Config(format!("{}: {why}; make it again with neokd calibrate", path.display()));
+        let file: Self = serde_json::from_slice(&files::read(path)?).map_err(|error| bad(error.to_string()))?;
+        match file.schema == SCHEMA && file.chosen < file.budgets.len() {
+            true => Ok(file),
+            false => Err(bad(format!("schema {:?} with {} budgets is not {SCHEMA}", file.schema, file.budgets.len()))),
+        }
+    }
+
+    /// The policy of one of its budgets.
+    pub fn policy(&self, budget: usize) -> Policy {
+        let thresholds = self.budgets[budget].thresholds.iter().map(|threshold| threshold.unwrap_or(f64::INFINITY));
+        Policy { rule: Rule::Confidence(thresholds.collect()), ensemble: self.ensemble }
+    }
+}
+
+/// Reads `confidence:T`, `entropy:T`, `patience:N`, `fixed:EXIT` or `budget:FILE`, for a network with
+/// `exits` exits.
+///
+/// # Errors
+/// [`Error::Config`] names the text and what it should be.
+pub fn parse(text: &str, ensemble: bool, exits: usize) -> Result<Policy, Error> {
+    let bad = |why: &str| {
+        Error::Config(format!(
+            "policy {text:?}: {why}; there are confidence:T, entropy:T, patience:N, fixed:EXIT and budget:FILE"
+        ))
+    };
+    let (name, value) = text.split_once(':').ok_or_else(|| bad("a colon is missing"))?;
+    let number = || value.parse::<f64>().map_err(|_| bad("not a number"));
+    let count = || value.parse::<usize>().map_err(|_| bad("not a whole number"));
+    let policy = match name {
+        "confidence" => Policy { rule: Rule::Confidence(vec![number()?]), ensemble },
+        "entropy" => Policy { rule: Rule::Entropy(number()?), ensemble },
+        "patience" => Policy { rule: Rule::Patience(count()?), ensemble },
+        "fixed" => Policy { rule: Rule::Fixed(count()?), ensemble },
+        "budget" => {
+            let file = BudgetFile::read(Path::new(value))?;
+            file.policy(file.chosen)
+        }
+        _ => return Err(bad("unknown")),
+    };
+    match policy.problem(exits) {
+        Some(why) => Err(bad(&why)),
+        None => Ok(policy),
+    }
+}
