@@ -6,23 +6,14 @@ use burn::tensor::activation::softmax;
 use neokd_datasets::ImageSet;
 use neokd_model::calibration::{budget_shares, thresholds};
 use neokd_model::policy::{Answer, Policy, Rule};
-use neokd_model::{ExitCost, Frozen, MultiExit};
+use neokd_model::{ExitCost, ExitLogits, Frozen, MultiExit};
 use serde::{Deserialize, Serialize};
 
 use crate::interval::Share;
 use crate::policy_file::{Budget, BudgetFile, SCHEMA};
 use crate::{Error, batches};
 
-/// What all exits say to a set of images.
-#[derive(Clone, Debug)]
-pub struct Probabilities {
-    /// One `[images * classes]` per exit.
-    exits: Vec<Vec<f32>>,
-    classes: usize,
-    labels: Vec<usize>,
-}
-
-/// What a policy makes of it.
+/// What a policy makes of a set of images.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Dynamic {
     /// Images answered correctly.
@@ -33,29 +24,86 @@ pub struct Dynamic {
     pub left: Vec<u64>,
 }
 
-impl Probabilities {
-    /// Runs the whole network on the first `images` of a set; `done` hears how many are finished.
+/// Counts where images leave under a policy.
+#[derive(Clone, Debug)]
+pub struct Leaving {
+    policy: Policy,
+    correct: u64,
+    left: Vec<u64>,
+}
+
+impl Leaving {
+    /// Nobody has left yet.
+    pub fn new(policy: Policy, exits: usize) -> Self {
+        Self { policy, correct: 0, left: vec![0; exits] }
+    }
+
+    /// Adds a batch: one `[images * classes]` of probabilities per exit, and the images' labels.
+    pub fn add(&mut self, probabilities: &[Vec<f32>], labels: &[usize]) {
+        for (image, label) in labels.iter().enumerate() {
+            let answer = decide(probabilities, labels.len(), image, &self.policy);
+            self.left[answer.exit] += 1;
+            self.correct += u64::from(answer.label == *label);
+        }
+    }
+
+    /// Accuracy and cost of everything added.
+    pub fn finish(&self, costs: &[ExitCost]) -> Dynamic {
+        let n: u64 = self.left.iter().sum();
+        let spent = self.left.iter().zip(costs).map(|(images, cost)| *images as f64 * cost.multiply_adds as f64);
+        let multiply_adds = spent.sum::<f64>() / n.max(1) as f64;
+        Dynamic { accuracy: Share::new(self.correct, n), multiply_adds, left: self.left.clone() }
+    }
+}
+
+fn decide(probabilities: &[Vec<f32>], images: usize, image: usize, policy: &Policy) -> Answer {
+    let row = |exit: &'_ Vec<f32>| -> std::ops::Range<usize> {
+        let classes = exit.len() / images;
+        image * classes..(image + 1) * classes
+    };
+    policy.decide(probabilities.iter().map(|exit| &exit[row(exit)])).expect("the last exit takes every image")
+}
+
+/// Probabilities of every exit on the host: one `[images * classes]` per exit.
+///
+/// # Errors
+/// [`Error::Device`] if the device could not be read.
+pub fn probabilities(logits: &ExitLogits) -> Result<Vec<Vec<f32>>, Error> {
+    let host = |logits: &burn::tensor::Tensor<2>| {
+        softmax(logits.clone(), 1).into_data().try_into_vec().map_err(|error| Error::unreadable(&error))
+    };
+    logits.as_slice().iter().map(host).collect()
+}
+
+/// What every exit would answer to each validation image: all that thresholds depend on.
+#[derive(Clone, Debug)]
+pub struct ExitAnswers {
+    ensemble: bool,
+    exits: Vec<Vec<Answer>>,
+    labels: Vec<usize>,
+}
+
+impl ExitAnswers {
+    /// Runs the whole network on a set; `done` hears how many images are finished.
     ///
     /// # Errors
     /// [`Error::Device`] if the device could not be read.
     pub fn of<M: MultiExit>(
         model: &Frozen<M>,
         set: &ImageSet,
-        images: usize,
         batch_size: usize,
+        ensemble: bool,
         device: &Device,
         done: &mut dyn FnMut(usize),
     ) -> Result<Self, Error> {
-        let indices: Vec<usize> = (0..images.min(set.len())).collect();
-        let mut found = Self { exits: vec![Vec::new(); model.exits()], classes: model.classes(), labels: Vec::new() };
+        let mut found = Self { ensemble, exits: vec![Vec::new(); model.exits()], labels: Vec::new() };
+        let indices: Vec<usize> = (0..set.len()).collect();
         for chunk in indices.chunks(batch_size) {
             let data = batches::collect(set, chunk, device);
-            let logits = model.forward(data.batch.pixels);
-            for (rows, logits) in found.exits.iter_mut().zip(logits.as_slice()) {
-                let values = softmax(logits.clone(), 1).into_data().try_into_vec::<f32>();
-                rows.extend(
-                    values.map_err(|error| Error::Device(format!("cannot read back from the device: {error:?}")))?,
-                );
+            let rows = probabilities(&model.forward(data.batch.pixels))?;
+            for (exit, answers) in found.exits.iter_mut().enumerate() {
+                let fixed = Policy { rule: Rule::Fixed(exit), ensemble };
+                answers.extend((0..chunk.len()).map(|image| decide(&rows, chunk.len(), image, &fixed)));
             }
             found.labels.extend(data.labels);
             done(chunk.len());
@@ -63,83 +111,45 @@ impl Probabilities {
         Ok(found)
     }
 
-    /// Number of images.
-    pub fn len(&self) -> usize {
-        self.labels.len()
-    }
-
-    /// Whether there is no image.
-    pub fn is_empty(&self) -> bool {
-        self.labels.is_empty()
-    }
-
-    /// Accuracy, cost and exits under a policy.
-    pub fn under(&self, policy: &Policy, costs: &[ExitCost]) -> Dynamic {
-        let (mut correct, mut left) = (0, vec![0; self.exits.len()]);
-        for image in 0..self.len() {
-            let answer = self.answer(image, policy);
-            left[answer.exit] += 1;
-            correct += u64::from(answer.label == self.labels[image]);
-        }
-        let spent: f64 = left.iter().zip(costs).map(|(images, cost)| *images as f64 * cost.multiply_adds as f64).sum();
-        Dynamic {
-            accuracy: Share::new(correct, self.len() as u64),
-            multiply_adds: spent / self.len().max(1) as f64,
-            left,
-        }
-    }
-
-    /// Finds the thresholds of all 39 budgets on these images, and chooses the most accurate whose
-    /// mean cost is within `limit` multiply-adds; without a limit, the uniform allocation.
+    /// Finds the thresholds of all 39 budgets, and chooses the most accurate whose mean cost is within
+    /// `limit` multiply-adds; without a limit, the uniform allocation.
     ///
     /// # Errors
     /// [`Error::Config`] if no budget is within the limit.
-    pub fn calibrate(
-        &self,
-        data: &str,
-        ensemble: bool,
-        costs: &[ExitCost],
-        limit: Option<f64>,
-    ) -> Result<BudgetFile, Error> {
-        let confidences: Vec<Vec<f32>> = (0..self.exits.len())
-            .map(|exit| {
-                let at_exit = Policy { rule: Rule::Fixed(exit), ensemble };
-                (0..self.len()).map(|image| self.answer(image, &at_exit).confidence).collect()
-            })
-            .collect();
-        let budgets: Vec<Budget> = budget_shares(self.exits.len())
-            .into_iter()
-            .map(|shares| {
-                let thresholds = thresholds(&confidences, &shares);
-                let found = self.under(&Policy { rule: Rule::Confidence(thresholds.clone()), ensemble }, costs);
-                let finite = |threshold: f64| threshold.is_finite().then_some(threshold);
-                let thresholds = thresholds[..thresholds.len() - 1].iter().copied().map(finite).collect();
-                Budget { shares, thresholds, multiply_adds: found.multiply_adds, accuracy: found.accuracy.value }
-            })
-            .collect();
+    pub fn calibrate(&self, data: &str, costs: &[ExitCost], limit: Option<f64>) -> Result<BudgetFile, Error> {
+        let budgets: Vec<Budget> =
+            budget_shares(self.exits.len()).into_iter().map(|shares| self.budget(shares, costs)).collect();
         let chosen = match limit {
             None => budgets.len() / 2,
-            Some(limit) => {
-                let affordable = budgets.iter().enumerate().filter(|(_, budget)| budget.multiply_adds <= limit);
-                let best = affordable.max_by(|a, b| a.1.accuracy.total_cmp(&b.1.accuracy)).map(|(index, _)| index);
-                best.ok_or_else(|| {
-                    let least = budgets.iter().map(|budget| budget.multiply_adds).fold(f64::INFINITY, f64::min);
-                    Error::Config(format!("--budget {limit}: the cheapest allocation costs {least:.0} multiply-adds"))
-                })?
-            }
+            Some(limit) => most_accurate_within(&budgets, limit)?,
         };
-        Ok(BudgetFile {
-            schema: SCHEMA.to_string(),
-            data: data.to_string(),
-            n: self.len() as u64,
-            ensemble,
-            chosen,
-            budgets,
-        })
+        let (schema, n) = (SCHEMA.to_string(), self.labels.len() as u64);
+        Ok(BudgetFile { schema, data: data.to_string(), n, ensemble: self.ensemble, chosen, budgets })
     }
 
-    fn answer(&self, image: usize, policy: &Policy) -> Answer {
-        let rows = self.exits.iter().map(|exit| &exit[image * self.classes..][..self.classes]);
-        policy.decide(rows).expect("the last exit takes every image")
+    fn budget(&self, shares: Vec<f64>, costs: &[ExitCost]) -> Budget {
+        let confidence = |exit: &Vec<Answer>| exit.iter().map(|answer| answer.confidence).collect();
+        let confidences: Vec<Vec<f32>> = self.exits.iter().map(confidence).collect();
+        let thresholds = thresholds(&confidences, &shares);
+        let (mut correct, mut spent) = (0.0, 0.0);
+        for (image, label) in self.labels.iter().enumerate() {
+            let leaves = |exit: &usize| f64::from(confidences[*exit][image]) >= thresholds[*exit];
+            let exit = (0..self.exits.len()).find(leaves).unwrap_or(self.exits.len() - 1);
+            spent += costs[exit].multiply_adds as f64;
+            correct += f64::from(u8::from(self.exits[exit][image].label == *label));
+        }
+        let n = self.labels.len().max(1) as f64;
+        let finite = |threshold: &f64| threshold.is_finite().then_some(*threshold);
+        let thresholds = thresholds[..thresholds.len() - 1].iter().map(finite).collect();
+        Budget { shares, thresholds, multiply_adds: spent / n, accuracy: correct / n }
     }
+}
+
+fn most_accurate_within(budgets: &[Budget], limit: f64) -> Result<usize, Error> {
+    let affordable = budgets.iter().enumerate().filter(|(_, budget)| budget.multiply_adds <= limit);
+    let best = affordable.max_by(|a, b| a.1.accuracy.total_cmp(&b.1.accuracy)).map(|(index, _)| index);
+    best.ok_or_else(|| {
+        let least = budgets.iter().map(|budget| budget.multiply_adds).fold(f64::INFINITY, f64::min);
+        Error::Config(format!("--budget {limit}: the cheapest allocation costs {least:.0} multiply-adds; allow more"))
+    })
 }

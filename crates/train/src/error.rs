@@ -121,6 +121,11 @@ impl Error {
         move |error| Self::Checkpoint { file, why: error.to_string() }
     }
 
+    /// A device whose results cannot be read.
+    pub fn unreadable(error: &dyn std::fmt::Debug) -> Self {
+        Self::Device(format!("cannot read back from the device: {error:?}; try --device cpu"))
+    }
+
     /// A failure to print.
     pub fn output(error: &io::Error) -> Self {
         match error.kind() {

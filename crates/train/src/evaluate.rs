@@ -1,19 +1,46 @@
 //! How accurate each exit is: on clean images and on attacked ones, the same adversarial image scored
-//! at all exits (neo-kd.md 4.1).
+//! at all exits (neo-kd.md 4.1), and what exit policies make of the answers (4.2).
 
 use burn::tensor::{Device, Int, Tensor};
 use neokd_attack::{Attack, Audit, Passes, Threat};
 use neokd_datasets::ImageSet;
+use neokd_model::policy::Policy;
 use neokd_model::{ExitLogits, Frozen, MultiExit};
 
+use crate::dynamic::{Dynamic, Leaving};
 use crate::interval::Share;
 use crate::{Error, batches};
+
+/// What is to be scored, and how.
+#[derive(Clone, Copy, Debug)]
+pub struct Evaluation<'a, M> {
+    /// The network.
+    pub model: &'a Frozen<M>,
+    /// The images.
+    pub set: &'a ImageSet,
+    /// How many of them, from the start.
+    pub images: usize,
+    /// Images per pass; does not change the result.
+    pub batch_size: usize,
+    /// The attacks.
+    pub attacks: &'a [Attack],
+    /// How far they may go.
+    pub threat: &'a Threat,
+    /// Key of their random numbers.
+    pub key: u64,
+    /// Exit policies to try on the answers.
+    pub policies: &'a [Policy],
+    /// Where to compute.
+    pub device: &'a Device,
+}
 
 /// Accuracy of every exit.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Scores {
     /// On clean images, per exit.
     pub clean: Vec<Share>,
+    /// Under each policy, on clean images.
+    pub policies: Vec<Dynamic>,
     /// Under each attack, in the order given.
     pub attacks: Vec<AttackScores>,
     /// Everything spent.
@@ -25,83 +52,89 @@ pub struct Scores {
 pub struct AttackScores {
     /// Per exit.
     pub exits: Vec<Share>,
+    /// Under each policy, on the same adversarial images.
+    pub policies: Vec<Dynamic>,
     /// Worst of all batches.
     pub audit: Audit,
     /// Spent on this attack.
     pub passes: Passes,
 }
 
-/// Scores the first `images` of a set; `done` hears the number of images finished, one attack on one
-/// image counting once, the clean pass not.
-///
-/// # Errors
-/// [`Error::Attack`] or [`Error::Device`].
-#[allow(clippy::too_many_arguments)]
-pub fn score<M: MultiExit>(
-    model: &Frozen<M>,
-    set: &ImageSet,
-    images: usize,
-    batch_size: usize,
-    attacks: &[Attack],
-    threat: &Threat,
-    key: u64,
-    device: &Device,
-    done: &mut dyn FnMut(usize),
-) -> Result<Scores, Error> {
-    let images = images.min(set.len());
-    let exits = model.exits();
-    let mut clean = vec![0; exits];
-    let mut attacked: Vec<Tally> = attacks.iter().map(|_| Tally::new(exits)).collect();
-    let mut passes = Passes::default();
-    let indices: Vec<usize> = (0..images).collect();
-    for chunk in indices.chunks(batch_size) {
-        let data = batches::collect(set, chunk, device);
-        add(&mut clean, &correct(&model.forward(data.batch.pixels.clone()), &data.batch.labels)?);
-        passes += Passes::forward(chunk.len());
-        for (attack, tally) in attacks.iter().zip(&mut attacked) {
-            let outcome = neokd_attack::run(model, &data.batch, attack, threat, key)?;
-            add(&mut tally.correct, &correct(&outcome.logits, &data.batch.labels)?);
-            tally.audit =
-                Some(tally.audit.map_or(outcome.adversarial.audit, |so_far| so_far.merge(outcome.adversarial.audit)));
-            tally.passes += outcome.adversarial.passes;
-            done(chunk.len());
+impl<M: MultiExit> Evaluation<'_, M> {
+    /// Scores the images; `done` hears the number of images finished, one attack on one image counting
+    /// once, the clean pass not.
+    ///
+    /// # Errors
+    /// [`Error::Attack`] or [`Error::Device`].
+    pub fn run(&self, done: &mut dyn FnMut(usize)) -> Result<Scores, Error> {
+        let mut clean = Tally::new(self);
+        let mut attacked: Vec<Tally> = self.attacks.iter().map(|_| Tally::new(self)).collect();
+        let indices: Vec<usize> = (0..self.images.min(self.set.len())).collect();
+        for chunk in indices.chunks(self.batch_size) {
+            let data = batches::collect(self.set, chunk, self.device);
+            let logits = self.model.forward(data.batch.pixels.clone());
+            clean.add(&logits, &data.batch.labels, &data.labels)?;
+            clean.passes += Passes::forward(chunk.len());
+            for (attack, tally) in self.attacks.iter().zip(&mut attacked) {
+                let outcome = neokd_attack::run(self.model, &data.batch, attack, self.threat, self.key)?;
+                tally.add(&outcome.logits, &data.batch.labels, &data.labels)?;
+                let audit = outcome.adversarial.audit;
+                tally.audit = Some(tally.audit.map_or(audit, |so_far| so_far.merge(audit)));
+                tally.passes += outcome.adversarial.passes;
+                done(chunk.len());
+            }
         }
+        let costs = self.model.costs();
+        let n = indices.len() as u64;
+        let dynamics = |tally: &Tally| tally.leaving.iter().map(|leaving| leaving.finish(&costs)).collect();
+        let attacks: Vec<AttackScores> = attacked
+            .iter()
+            .map(|tally| AttackScores {
+                exits: tally.shares(n),
+                policies: dynamics(tally),
+                audit: tally.audit.unwrap_or_default(),
+                passes: tally.passes,
+            })
+            .collect();
+        let passes = attacks.iter().fold(clean.passes, |sum, attack| sum + attack.passes);
+        Ok(Scores { clean: clean.shares(n), policies: dynamics(&clean), attacks, passes })
     }
-    let shares = |counts: &[u64]| counts.iter().map(|&count| Share::new(count, images as u64)).collect();
-    let attacks: Vec<AttackScores> = attacked
-        .iter()
-        .map(|tally| AttackScores {
-            exits: shares(&tally.correct),
-            audit: tally.audit.unwrap_or_default(),
-            passes: tally.passes,
-        })
-        .collect();
-    let passes = attacks.iter().fold(passes, |sum, attack| sum + attack.passes);
-    Ok(Scores { clean: shares(&clean), attacks, passes })
 }
 
 struct Tally {
     correct: Vec<u64>,
+    leaving: Vec<Leaving>,
     audit: Option<Audit>,
     passes: Passes,
 }
 
 impl Tally {
-    fn new(exits: usize) -> Self {
-        Self { correct: vec![0; exits], audit: None, passes: Passes::default() }
+    fn new<M: MultiExit>(evaluation: &Evaluation<'_, M>) -> Self {
+        let exits = evaluation.model.exits();
+        let leaving = evaluation.policies.iter().map(|policy| Leaving::new(policy.clone(), exits)).collect();
+        Self { correct: vec![0; exits], leaving, audit: None, passes: Passes::default() }
+    }
+
+    fn add(&mut self, logits: &ExitLogits, on_device: &Tensor<1, Int>, labels: &[usize]) -> Result<(), Error> {
+        for (sum, count) in self.correct.iter_mut().zip(correct(logits, on_device)?) {
+            *sum += count;
+        }
+        if self.leaving.is_empty() {
+            return Ok(());
+        }
+        let answers = crate::dynamic::probabilities(logits)?;
+        self.leaving.iter_mut().for_each(|leaving| leaving.add(&answers, labels));
+        Ok(())
+    }
+
+    fn shares(&self, n: u64) -> Vec<Share> {
+        self.correct.iter().map(|&count| Share::new(count, n)).collect()
     }
 }
 
 /// Number of images that each exit answers correctly.
 fn correct(logits: &ExitLogits, labels: &Tensor<1, Int>) -> Result<Vec<u64>, Error> {
     let counts = logits.correct(labels).sum_dim(1).into_data().convert::<i64>();
-    let counts: Vec<i64> =
-        counts.try_into_vec().map_err(|error| Error::Device(format!("cannot read back from the device: {error:?}")))?;
+    let counts: Vec<i64> = counts.try_into_vec().map_err(|error| Error::unreadable(&error))?;
     Ok(counts.into_iter().map(|count| count as u64).collect())
-}
-
-fn add(sums: &mut [u64], counts: &[u64]) {
-    for (sum, count) in sums.iter_mut().zip(counts) {
-        *sum += count;
-    }
 }

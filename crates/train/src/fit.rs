@@ -15,7 +15,7 @@ use neokd_model::{Frozen, MultiExit};
 
 use crate::batches::{self, LabelledBatch};
 use crate::checkpoint::TrainingState;
-use crate::evaluate;
+use crate::evaluate::Evaluation;
 use crate::metrics::{MetricsLog, Record, StepRecord, TermRecord, ValidationRecord};
 use crate::run_dir::RunDir;
 use crate::seeds::{Purpose, key};
@@ -208,18 +208,18 @@ impl<'a> Fit<'a> {
 
     /// Accuracy on the first held-out training images, clean and under the training attack.
     fn validate(&self, state: &TrainingState) -> Result<ValidationRecord, Error> {
-        let images = self.config.validation.images.min(self.data.validation.len());
-        let scored = evaluate::score(
-            &Frozen::new(&state.model),
-            &self.data.validation,
-            images,
-            self.config.evaluation.batch_size,
-            &[self.attack],
-            &self.threat,
-            key(self.config.seed, Purpose::Validation, 0),
-            self.device,
-            &mut |_| {},
-        )?;
+        let scored = Evaluation {
+            model: &Frozen::new(&state.model),
+            set: &self.data.validation,
+            images: self.config.validation.images,
+            batch_size: self.config.evaluation.batch_size,
+            attacks: &[self.attack],
+            threat: &self.threat,
+            key: key(self.config.seed, Purpose::Validation, 0),
+            policies: &[],
+            device: self.device,
+        }
+        .run(&mut |_| {})?;
         let robust = scored.attacks.into_iter().next().map(|attack| attack.exits).unwrap_or_default();
         Ok(ValidationRecord { step: state.progress.step, clean: scored.clean, robust })
     }

@@ -54,6 +54,18 @@ impl BudgetFile {
         }
     }
 
+    /// The policies of all its budgets, for a network with `exits` exits.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if it was made for a network with another number of exits.
+    pub fn policies(&self, exits: usize) -> Result<Vec<Policy>, Error> {
+        let policies: Vec<Policy> = (0..self.budgets.len()).map(|budget| self.policy(budget)).collect();
+        match policies.iter().find_map(|policy| policy.problem(exits)) {
+            Some(why) => Err(Error::Config(format!("thresholds made for another network: {why}"))),
+            None => Ok(policies),
+        }
+    }
+
     /// The policy of one of its budgets.
     pub fn policy(&self, budget: usize) -> Policy {
         let thresholds = self.budgets[budget].thresholds.iter().map(|threshold| threshold.unwrap_or(f64::INFINITY));

@@ -6,9 +6,11 @@ use neokd_attack::{Attack, Audit, Norm, Passes, Threat};
 use neokd_datasets::DataSplits;
 use neokd_datasets::Provenance;
 use neokd_model::ExitCost;
+use neokd_model::policy::Policy;
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::Progress;
+use crate::dynamic::Dynamic;
 use crate::evaluate::Scores;
 use crate::interval::Share;
 use crate::{Error, RunConfig};
@@ -41,6 +43,9 @@ pub struct Report {
     pub n: u64,
     /// Accuracy per exit on clean test images.
     pub clean: Accuracy,
+    /// What each exit policy makes of the clean test images; for a file of budgets, one per budget.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub policies: Vec<PolicyReport>,
     /// Accuracy per exit under each attack.
     pub attacks: Vec<AttackReport>,
     /// Passes spent on this evaluation.
@@ -89,6 +94,16 @@ pub struct Accuracy {
     pub mean: f64,
 }
 
+/// What a policy makes of the test images.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PolicyReport {
+    /// The policy.
+    pub policy: Policy,
+    /// Accuracy, cost and exits.
+    #[serde(flatten)]
+    pub found: Dynamic,
+}
+
 /// Accuracy under one attack.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AttackReport {
@@ -109,6 +124,10 @@ pub struct AttackReport {
     /// Accuracy.
     #[serde(flatten)]
     pub accuracy: Accuracy,
+    /// What each exit policy makes of the same adversarial images; the attack is on the exits, not on
+    /// the policy.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub policies: Vec<PolicyReport>,
     /// Whether it kept to its rules: largest perturbation, pixel range.
     pub audit: Audit,
     /// Passes spent on it.
@@ -139,7 +158,18 @@ pub struct Context<'a> {
 
 impl Report {
     /// Puts scores and their circumstances together.
-    pub fn new(context: Context<'_>, threat: &Threat, attacks: &[Attack], scores: Scores, seconds: f64) -> Self {
+    pub fn new(
+        context: Context<'_>,
+        threat: &Threat,
+        attacks: &[Attack],
+        policies: &[Policy],
+        scores: Scores,
+        seconds: f64,
+    ) -> Self {
+        let with_policy = |found: Vec<Dynamic>| {
+            let pairs = policies.iter().cloned().zip(found);
+            pairs.map(|(policy, found)| PolicyReport { policy, found }).collect()
+        };
         let attack_report = |(attack, scores): (&Attack, crate::evaluate::AttackScores)| AttackReport {
             objective: attack.target.to_string(),
             norm: threat.norm,
@@ -149,6 +179,7 @@ impl Report {
             random_start: attack.pgd.random_start,
             restarts: attack.pgd.restarts,
             accuracy: Accuracy::new(scores.exits),
+            policies: with_policy(scores.policies),
             audit: scores.audit,
             passes: scores.passes,
         };
@@ -168,6 +199,7 @@ impl Report {
             training: context.training.cloned(),
             n: scores.clean.first().map_or(0, |share| share.n),
             clean: Accuracy::new(scores.clean),
+            policies: with_policy(scores.policies),
             attacks: attacks.iter().zip(scores.attacks).map(attack_report).collect(),
             passes: scores.passes,
             seconds,

@@ -11,7 +11,7 @@ use neokd_datasets::DataSplits;
 use neokd_model::{Frozen, MultiExit, weights};
 
 use crate::checkpoint::{self, TrainingState};
-use crate::evaluate::{self, Scores};
+use crate::evaluate::{Evaluation, Scores};
 use crate::fit::{Fit, Silent};
 use crate::run_dir::RunDir;
 use crate::stop::Stop;
@@ -108,8 +108,18 @@ fn resume(device: &Device, data: &DataSplits, folder: &Path) -> Result<(Training
 fn attack<M: MultiExit>(config: &RunConfig, data: &DataSplits, model: &M, device: &Device) -> Result<Scores, Error> {
     let pgd = Pgd { steps: 3, step_size: 0.05, random_start: true, restarts: 1 };
     let attacks = [Target::Average, Target::MaxAverage].map(|target| Attack { target, pgd });
-    let threat = config.threat.threat();
-    evaluate::score(&Frozen::new(model), &data.test, data.test.len(), 32, &attacks, &threat, 1, device, &mut |_| {})
+    Evaluation {
+        model: &Frozen::new(model),
+        set: &data.test,
+        images: data.test.len(),
+        batch_size: 32,
+        attacks: &attacks,
+        threat: &config.threat.threat(),
+        key: 1,
+        policies: &[],
+        device,
+    }
+    .run(&mut |_| {})
 }
 
 fn require(holds: bool, otherwise: &str) -> Result<(), Error> {

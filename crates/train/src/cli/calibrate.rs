@@ -6,7 +6,7 @@ use neokd_model::Frozen;
 
 use super::progress::image_bar;
 use super::{DataFlag, DeviceFlag, Output, train};
-use crate::dynamic::Probabilities;
+use crate::dynamic::ExitAnswers;
 use crate::{Error, RunConfig, checkpoint, device, files};
 
 #[derive(Debug, clap::Args)]
@@ -43,12 +43,16 @@ pub(super) fn run(args: Args, out: &mut Output) -> Result<(), Error> {
     let data = train::load(&config, &args.data)?;
     let costs = config.model.costs();
     let bar = image_bar(data.validation.len());
-    let (n, batch) = (data.validation.len(), config.evaluation.batch_size);
-    let found = Probabilities::of(&Frozen::new(&network), &data.validation, n, batch, &device, &mut |images| {
-        bar.inc(images as u64)
-    });
+    let found = ExitAnswers::of(
+        &Frozen::new(&network),
+        &data.validation,
+        config.evaluation.batch_size,
+        args.ensemble,
+        &device,
+        &mut |images| bar.inc(images as u64),
+    );
     bar.finish_and_clear();
-    let file = found?.calibrate(&config.data.name, args.ensemble, &costs, args.budget)?;
+    let file = found?.calibrate(&config.data.name, &costs, args.budget)?;
     let text = serde_json::to_string_pretty(&file);
     let text = text.map_err(|error| Error::Config(format!("thresholds cannot be written as JSON: {error}")))?;
     files::write_atomically(&args.out, text.as_bytes())?;

@@ -1,20 +1,22 @@
 //! `neokd evaluate`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use burn::tensor::Device;
 use neokd_attack::{Attack, AttackConfig, FgsmConfig, Norm, PgdConfig, Target, fraction};
 use neokd_datasets::DataSplits;
+use neokd_model::policy::Policy;
 use neokd_model::{Frozen, ModelConfig, MultiExit, Network};
 
 use super::progress::evaluation_bar;
 use super::{DataFlag, DeviceFlag, Output, train};
+use crate::evaluate::Evaluation;
 use crate::fit::Length;
 use crate::report::{Context, Report, TrainingReport};
 use crate::run_dir::RunDir;
 use crate::seeds::{Purpose, key};
-use crate::{Error, RunConfig, checkpoint, files};
+use crate::{Error, RunConfig, checkpoint, files, policy_file};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -54,6 +56,12 @@ pub(super) struct Args {
     /// Images per pass; does not change the result
     #[arg(long)]
     batch_size: Option<usize>,
+    /// Score this exit policy as well: confidence:T, entropy:T, patience:N, fixed:EXIT, budget:FILE
+    #[arg(long)]
+    policy: Option<String>,
+    /// Let the policy answer with the mean of the probabilities of all exits so far
+    #[arg(long, requires = "policy")]
+    ensemble: bool,
     /// Seed of the random starts
     #[arg(long)]
     seed: Option<u64>,
@@ -96,7 +104,8 @@ pub(super) fn run(args: Args, out: &mut Output) -> Result<(), Error> {
     };
     let targets =
         if args.objective.is_empty() { vec![Target::Average, Target::MaxAverage] } else { args.objective.clone() };
-    let report = score_targets(&setting, &model, &targets)?;
+    let policies = policies(&args, model.exits())?;
+    let report = score_targets(&setting, &model, &targets, &policies)?;
     let json = report.to_json()?;
     if let Some(path) = &args.out {
         files::write_atomically(path, json.as_bytes())?;
@@ -139,7 +148,7 @@ fn open(args: &Args, device: &Device) -> Result<Opened, Error> {
     Ok((config, network, None))
 }
 
-fn same_model(config: &RunConfig, found: &ModelConfig, path: &std::path::Path) -> Result<(), Error> {
+fn same_model(config: &RunConfig, found: &ModelConfig, path: &Path) -> Result<(), Error> {
     match config.model == *found {
         true => Ok(()),
         false => Err(Error::Checkpoint {
@@ -186,10 +195,26 @@ fn attack(configured: &AttackConfig, args: &Args) -> Result<AttackConfig, Error>
 
 /// Scores a network under the average and the max-average attack of its configuration.
 pub(super) fn score(setting: &Setting<'_>, model: &Network) -> Result<Report, Error> {
-    score_targets(setting, model, &[Target::Average, Target::MaxAverage])
+    score_targets(setting, model, &[Target::Average, Target::MaxAverage], &[])
 }
 
-fn score_targets(setting: &Setting<'_>, model: &Network, targets: &[Target]) -> Result<Report, Error> {
+/// The policy asked for; for a file of budgets, all of them.
+fn policies(args: &Args, exits: usize) -> Result<Vec<Policy>, Error> {
+    match args.policy.as_deref() {
+        None => Ok(Vec::new()),
+        Some(text) => match text.strip_prefix("budget:") {
+            Some(path) => policy_file::BudgetFile::read(Path::new(path))?.policies(exits),
+            None => Ok(vec![policy_file::parse(text, args.ensemble, exits)?]),
+        },
+    }
+}
+
+fn score_targets(
+    setting: &Setting<'_>,
+    model: &Network,
+    targets: &[Target],
+    policies: &[Policy],
+) -> Result<Report, Error> {
     let config = setting.config;
     let threat = config.threat.threat();
     let exits = model.exits();
@@ -205,22 +230,23 @@ fn score_targets(setting: &Setting<'_>, model: &Network, targets: &[Target]) -> 
     let images = if config.evaluation.images == 0 { all } else { config.evaluation.images.min(all) };
     let bar = evaluation_bar(images * attacks.len());
     let started = Instant::now();
-    let scores = crate::evaluate::score(
-        &Frozen::new(model),
-        &setting.data.test,
+    let scores = Evaluation {
+        model: &Frozen::new(model),
+        set: &setting.data.test,
         images,
-        config.evaluation.batch_size,
-        &attacks,
-        &threat,
-        key(config.seed, Purpose::Evaluation, 0),
-        setting.device,
-        &mut |images| bar.inc(images as u64),
-    );
+        batch_size: config.evaluation.batch_size,
+        attacks: &attacks,
+        threat: &threat,
+        key: key(config.seed, Purpose::Evaluation, 0),
+        policies,
+        device: setting.device,
+    }
+    .run(&mut |images| bar.inc(images as u64));
     bar.finish_and_clear();
     let costs = model.costs();
     let context =
         Context { config, data: setting.data, device: setting.device_name, costs: &costs, training: setting.training };
-    Ok(Report::new(context, &threat, &attacks, scores?, started.elapsed().as_secs_f64()))
+    Ok(Report::new(context, &threat, &attacks, policies, scores?, started.elapsed().as_secs_f64()))
 }
 
 fn norm(text: &str) -> Result<Norm, String> {

@@ -3,6 +3,8 @@
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
 use comfy_table::{CellAlignment, Table};
 
+use crate::dynamic::Dynamic;
+
 use super::{Accuracy, AttackReport, Report};
 
 /// The table and, above it, what its numbers are.
@@ -25,7 +27,28 @@ pub fn render(report: &Report) -> String {
     for column in table.column_iter_mut() {
         column.set_cell_alignment(CellAlignment::Right);
     }
-    format!("{}\n{table}", caption(report))
+    format!("{}\n{table}{}", caption(report), policies(report))
+}
+
+/// A line per exit policy: mean cost, accuracy on clean and on attacked images.
+fn policies(report: &Report) -> String {
+    if report.policies.is_empty() {
+        return String::new();
+    }
+    let mut table = Table::new();
+    table.load_style(UTF8_HORIZONTAL_ONLY);
+    let mut header = vec!["policy".to_string(), "M multiply-adds".to_string(), "clean".to_string()];
+    let attacked = |attack: &AttackReport| [attack.objective.clone(), "M multiply-adds".to_string()];
+    header.extend(report.attacks.iter().flat_map(attacked));
+    table.set_header(header);
+    for (index, clean) in report.policies.iter().enumerate() {
+        let cost = |found: &Dynamic| format!("{:.2}", found.multiply_adds / 1e6);
+        let mut row = vec![index.to_string(), cost(&clean.found), clean.found.accuracy.with_interval()];
+        let attacks = report.attacks.iter().map(|attack| &attack.policies[index].found);
+        row.extend(attacks.flat_map(|found| [found.accuracy.with_interval(), cost(found)]));
+        table.add_row(row);
+    }
+    format!("\nexit policies on the same images (attacks are on the exits, not on the policy)\n{table}")
 }
 
 fn caption(report: &Report) -> String {
