@@ -9,6 +9,7 @@ mod devices;
 mod evaluate;
 mod model;
 mod output;
+mod predict;
 mod progress;
 mod smoke;
 mod train;
@@ -45,6 +46,8 @@ enum Command {
     Cost(model::CostArgs),
     /// Turn weights of the original PyTorch code into safetensors, or the other way
     Convert(convert::Args),
+    /// Classify pictures, leaving early under a policy
+    Predict(predict::Args),
     /// Look at networks
     #[command(subcommand)]
     Model(model::Action),
@@ -112,6 +115,7 @@ fn run(cli: Cli) -> Result<(), Error> {
         Command::Calibrate(args) => calibrate::run(args, &mut out),
         Command::Cost(args) => model::cost(args, &mut out),
         Command::Convert(args) => convert::run(args, &mut out),
+        Command::Predict(args) => predict::run(args, &mut out),
         Command::Model(action) => model::show(action, &mut out),
         Command::Smoke(args) => smoke::run(args, &mut out),
         Command::Devices => devices::run(&mut out),

@@ -17,6 +17,14 @@ pub enum Error {
     /// Data are missing, damaged or not what they should be. Exit code 3.
     #[error("{}", with_source(.0))]
     Data(#[from] DataError),
+    /// A picture cannot be decoded. Exit code 3.
+    #[error("{}: cannot be decoded ({why}); use PNG, JPEG, BMP, GIF, WebP or PNM", file.display())]
+    Picture {
+        /// The file.
+        file: PathBuf,
+        /// What the decoder said.
+        why: String,
+    },
     /// A checkpoint or weights file cannot be used. Exit code 4.
     #[error("{}: {why}", file.display())]
     Checkpoint {
@@ -96,7 +104,7 @@ impl Error {
         match self {
             Self::Config(_) => 2,
             Self::Data(error) if error.io_error().is_some_and(|error| error.kind() != io::ErrorKind::NotFound) => 6,
-            Self::Data(_) => 3,
+            Self::Data(_) | Self::Picture { .. } => 3,
             Self::Checkpoint { .. } => 4,
             Self::RunDir { .. } => 5,
             Self::Io { .. } => 6,

@@ -27,6 +27,7 @@ pub mod interval;
 pub mod metrics;
 pub mod model_file;
 pub mod optimizer;
+pub mod pictures;
 pub mod plan;
 pub mod policy_file;
 pub mod report;

@@ -1,0 +1,162 @@
+//! Weights from elsewhere, what they cost, and leaving early.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::command::{assert_failure, assert_success, neokd, run, stdout};
+
+fn golden(file: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/small-cnn").join(file)
+}
+
+/// The golden network, converted.
+fn converted(folder: &Path) -> PathBuf {
+    let out = folder.join("weights.safetensors");
+    let output = neokd()
+        .args(["convert", "--from"])
+        .arg(golden("weights.safetensors"))
+        .arg("--model")
+        .arg(golden("model.toml"))
+        .arg("--out")
+        .arg(&out)
+        .output()
+        .unwrap();
+    assert_success(&output);
+    assert!(stdout(&output).contains("28 tensors, every one accounted for"), "{}", stdout(&output));
+    out
+}
+
+/// A grey picture in the simplest of formats: a filled square of the given side on black.
+fn picture(path: &Path, size: usize, side: usize) {
+    let mut bytes = format!("P5 {size} {size} 255\n").into_bytes();
+    let inside = |at: usize| at >= (size - side) / 2 && at < (size + side) / 2;
+    bytes.extend((0..size * size).map(|at| if inside(at / size) && inside(at % size) { 255 } else { 0 }));
+    fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn weights_go_to_our_names_and_back_unchanged() {
+    let folder = tempfile::tempdir().unwrap();
+    let ours = converted(folder.path());
+    let theirs = folder.path().join("exported.safetensors");
+    let export = ["convert", "--export", "pytorch-names", "--from"];
+    let arguments = neokd().args(export).arg(&ours).arg("--out").arg(&theirs).output().unwrap();
+    assert_success(&arguments);
+    let again = folder.path().join("again.safetensors");
+    let back =
+        neokd().args(["convert", "--from"]).arg(&theirs).arg("--model").arg(&ours).arg("--out").arg(&again).output();
+    assert_success(&back.unwrap());
+    assert_eq!(fs::read(&ours).unwrap(), fs::read(&again).unwrap());
+    let refused =
+        neokd().args(["convert", "--from"]).arg(&theirs).arg("--model").arg(&ours).arg("--out").arg(&again).output();
+    assert_failure(&refused.unwrap(), 2, &["again.safetensors", "exists already"]);
+}
+
+#[test]
+fn weights_of_another_network_are_refused_with_every_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out.safetensors");
+    let model = folder.path().join("model.toml");
+    fs::write(&model, "kind = \"small-cnn\"\nclasses = 7\n").unwrap();
+    let convert = |from: &Path, model: &Path| {
+        neokd().args(["convert", "--from"]).arg(from).arg("--model").arg(model).arg("--out").arg(&out).output().unwrap()
+    };
+    assert_failure(
+        &convert(&golden("weights.safetensors"), &model),
+        4,
+        &["fc3.weight", "[10, 200] instead of [7, 200]"],
+    );
+    let noise = folder.path().join("noise.pth");
+    fs::write(&noise, b"not a checkpoint at all").unwrap();
+    assert_failure(&convert(&noise, &golden("model.toml")), 4, &["noise.pth"]);
+    fs::write(&model, "kind = \"small-cnn\"\nclases = 7\n").unwrap();
+    assert_failure(
+        &convert(&golden("weights.safetensors"), &model),
+        2,
+        &["model.toml", "clases", "did you mean `classes`"],
+    );
+    assert!(!out.exists());
+}
+
+#[test]
+fn costs_are_printed_for_a_model_file_and_for_weights() {
+    let folder = tempfile::tempdir().unwrap();
+    let weights = converted(folder.path());
+    for file in [golden("model.toml"), weights] {
+        let output = neokd().args(["cost", "--json", "--model"]).arg(&file).output().unwrap();
+        assert_success(&output);
+        let costs: Value = serde_json::from_str(&stdout(&output)).unwrap();
+        assert_eq!(costs["exits"][2]["weight_multiply_adds"], 11_135_152);
+        assert_eq!(costs["exits"][2]["parameters"], 836_846);
+        let shown = neokd().args(["model", "show"]).arg(&file).output().unwrap();
+        assert!(stdout(&shown).contains("exit1.conv.weight"), "{}", stdout(&shown));
+    }
+    assert_failure(&run(&["cost", "--model", "nothing.toml"]), 6, &["nothing.toml"]);
+}
+
+#[test]
+fn pictures_are_classified_and_leave_where_the_policy_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let weights = converted(folder.path());
+    let pictures = folder.path().join("pictures");
+    fs::create_dir_all(pictures.join("deeper")).unwrap();
+    picture(&pictures.join("a.pnm"), 28, 12);
+    picture(&pictures.join("b.pnm"), 40, 20);
+    picture(&pictures.join("deeper/c.pnm"), 28, 4);
+    let predict = |policy: &str, batch: &str| -> Vec<Value> {
+        let mut command = neokd();
+        command.args(["predict", "--json", "--policy", policy, "--batch-size", batch, "--weights"]).arg(&weights);
+        let output = command.arg(&pictures).output().unwrap();
+        assert_success(&output);
+        stdout(&output).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    for (policy, exit) in [("fixed:0", 0), ("fixed:2", 2), ("confidence:0", 0), ("confidence:1.1", 2), ("entropy:0", 2)]
+    {
+        let answers = predict(policy, "2");
+        assert_eq!(answers.len(), 3);
+        assert!(answers.iter().all(|answer| answer["exit"] == exit), "{policy}: {answers:?}");
+    }
+    let labels = |answers: &[Value]| answers.iter().map(|answer| answer["label"].clone()).collect::<Vec<_>>();
+    assert_eq!(labels(&predict("fixed:1", "1")), labels(&predict("fixed:1", "3")));
+
+    let text = neokd().args(["predict", "--weights"]).arg(&weights).arg(&pictures).output().unwrap();
+    assert!(stdout(&text).contains("images/s"), "{}", stdout(&text));
+    let broken = folder.path().join("broken.png");
+    fs::write(&broken, "no picture").unwrap();
+    let predict = |arguments: &[&str], file: &Path| {
+        neokd().args(["predict", "--weights"]).arg(&weights).args(arguments).arg(file).output().unwrap()
+    };
+    assert_failure(&predict(&[], &broken), 3, &["broken.png", "cannot be decoded"]);
+    assert_failure(&predict(&["--policy", "fixed:3"], &pictures), 2, &["fixed:3", "3 exits"]);
+    assert_failure(&predict(&["--policy", "luck:1"], &pictures), 2, &["luck", "confidence:T"]);
+    assert_failure(&predict(&[], &folder.path().join("absent.png")), 6, &["absent.png"]);
+}
+
+#[test]
+fn thresholds_come_from_validation_images_and_serve_evaluation() {
+    let folder = tempfile::tempdir().unwrap();
+    let (weights, budget) = (converted(folder.path()), folder.path().join("budget.json"));
+    let output = neokd().args(["calibrate", "--weights"]).arg(&weights).arg("--out").arg(&budget).output().unwrap();
+    assert_success(&output);
+    let file: Value = serde_json::from_slice(&fs::read(&budget).unwrap()).unwrap();
+    assert_eq!((&file["n"], &file["schema"]), (&5000.into(), &"neokd.budget/1".into()));
+    let budgets = file["budgets"].as_array().unwrap();
+    assert_eq!(budgets.len(), 39);
+    let costs: Vec<f64> = budgets.iter().map(|budget| budget["multiply_adds"].as_f64().unwrap()).collect();
+    assert!(costs.windows(2).all(|pair| pair[0] <= pair[1] * 1.001), "{costs:?}");
+
+    let policy = format!("budget:{}", budget.display());
+    let arguments =
+        ["evaluate", "--images", "20", "--steps", "1", "--objective", "average", "--json", "--policy", &policy];
+    let scored = neokd().args(arguments).arg(&weights).output().unwrap();
+    assert_success(&scored);
+    let report: Value = serde_json::from_str(&stdout(&scored)).unwrap();
+    assert_eq!(report["policies"].as_array().unwrap().len(), 39);
+    let left: u64 = report["policies"][0]["left"].as_array().unwrap().iter().map(|count| count.as_u64().unwrap()).sum();
+    assert_eq!(left, 20);
+
+    fs::write(&budget, "{\"schema\": \"other/9\"}").unwrap();
+    assert_failure(&neokd().args(arguments).arg(&weights).output().unwrap(), 2, &["budget.json", "neokd calibrate"]);
+}
