@@ -106,6 +106,7 @@ impl ModelConfig {
 
 /// A network of one of the kinds of [`ModelConfig`].
 #[derive(Module, Debug)]
+#[allow(clippy::large_enum_variant, reason = "there is one network, not a list of them, and no Box is a module")]
 pub enum Network {
     /// See [`SmallCnn`].
     SmallCnn(SmallCnn),

@@ -99,7 +99,8 @@ pub enum WeightsError {
     },
     /// The checkpoint asks for a call that weights have no use for. Nothing was called.
     #[error(
-        "{file} asks Python to call {call}, which weights have no use for; it was not called and nothing was read. If you trust the file's author, ask for a file that holds model.state_dict() alone"
+        "{file} asks Python to call {call}, which weights have no use for; it was not called and nothing was read. \
+         Ask for a file that holds model.state_dict() alone"
     )]
     Call {
         /// Path of the file.

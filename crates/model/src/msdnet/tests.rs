@@ -1,5 +1,6 @@
 //! Layers, costs and parameters of published configurations, as an independent implementation of the
 //! same rules counts them (MFLOPs and millions of parameters, rounded to what is written here).
+#![allow(clippy::unwrap_used)]
 
 use burn::tensor::{Device, Tensor};
 
