@@ -47,7 +47,7 @@ impl ImageSet {
             return Err(DataError::PixelCount { name: name.into(), found, expected, images, shape });
         }
         if let Some(index) = labels.iter().position(|&label| usize::from(label) >= classes) {
-            return Err(DataError::LabelOutOfRange { file: name.into(), index, value: labels[index], classes });
+            return Err(DataError::LabelOutOfRange { file: name.into(), index, value: labels[index].into(), classes });
         }
         Ok(Self { name: name.into(), shape, classes, pixels, labels })
     }

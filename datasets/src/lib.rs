@@ -14,6 +14,12 @@
 //! # Ok::<(), neokd_datasets::DataError>(())
 //! ```
 
+mod archive;
+#[cfg(test)]
+mod archive_tests;
+pub mod cifar;
+#[cfg(test)]
+mod cifar_tests;
 mod embedded;
 mod error;
 pub mod idx;
@@ -29,11 +35,11 @@ mod source;
 pub mod split;
 mod synthetic;
 
-pub use error::{DataError, DataErrorKind};
+pub use error::{ArchiveError, DataError, DataErrorKind};
 pub use image_set::ImageSet;
 pub use import::{Import, import};
 pub use library::{DataSplits, Status, StatusEntry, data_dir_from, default_data_dir, list, load, load_unsplit, verify};
 pub use manifest::{KnownDataset, find, known};
 pub use provenance::{FileDigest, Provenance, Trust, sha256_hex};
-pub use split::SplitTable;
+pub use split::{HeldOut, SplitTable};
 pub use synthetic::synthetic;
