@@ -4,11 +4,14 @@
 //! Refused are names that leave the folder, links and devices, a name that is there twice, and more bytes or entries than the
 //! caller's limits.
 
+mod zip;
+
 use std::collections::HashSet;
 use std::io::{self, Read};
 
 use flate2::bufread::MultiGzDecoder;
 
+pub(crate) use self::zip::{Zip, ZipLimits};
 use crate::{ArchiveError, DataError};
 
 /// No name of an entry may be longer, in bytes.

@@ -2,11 +2,13 @@
 //! hold, and what to do about it. The system's or the decompressor's own words are the error's source, not part of its message.
 
 mod archive;
+mod tree;
 
 use std::io;
 use std::path::PathBuf;
 
 pub use archive::ArchiveError;
+pub use tree::TreeError;
 
 /// The groups of causes a caller may want to tell apart, for instance to choose an exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -451,6 +453,10 @@ pub enum DataError {
     #[error(transparent)]
     Archive(#[from] ArchiveError),
 
+    /// A tree of image files that cannot be used.
+    #[error(transparent)]
+    Tree(#[from] TreeError),
+
     /// The operating system refused to read or write.
     #[error("cannot {action} {}", path.display())]
     Io {
@@ -503,6 +509,7 @@ impl DataError {
             | Self::SplitEmptyPart { .. }
             | Self::SplitSize { .. } => DataErrorKind::Inconsistent,
             Self::Archive(error) => error.kind(),
+            Self::Tree(error) => error.kind(),
             Self::Io { .. } => DataErrorKind::Io,
         }
     }

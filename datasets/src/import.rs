@@ -69,7 +69,7 @@ pub(crate) fn import_known(
         Err(_) if accept_unverified => Trust::Unverified,
         Err(unknown) => return Err(unknown),
     };
-    unpacked.decode(dataset)?;
+    unpacked.decode(dataset, None)?;
 
     let provenance = provenance(dataset, trust, &unpacked);
     let folder = dir.join(dataset.name);

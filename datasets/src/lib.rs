@@ -34,8 +34,11 @@ mod random;
 mod source;
 pub mod split;
 mod synthetic;
+#[cfg(test)]
+mod tiny_imagenet_tests;
+pub mod tree;
 
-pub use error::{ArchiveError, DataError, DataErrorKind};
+pub use error::{ArchiveError, DataError, DataErrorKind, TreeError};
 pub use image_set::ImageSet;
 pub use import::{Import, import};
 pub use library::{DataSplits, Status, StatusEntry, data_dir_from, default_data_dir, list, load, load_unsplit, verify};
@@ -43,3 +46,4 @@ pub use manifest::{KnownDataset, find, known};
 pub use provenance::{FileDigest, Provenance, Trust, sha256_hex};
 pub use split::{HeldOut, SplitTable};
 pub use synthetic::synthetic;
+pub use tree::{TreeOptions, load_tree};

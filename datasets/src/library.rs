@@ -11,6 +11,9 @@ use crate::manifest::{KnownDataset, find, known};
 use crate::split::SplitRecord;
 use crate::{DataError, ImageSet, Provenance, SplitTable, Trust, source};
 
+/// Decoded images, beside the archive that they were decoded from.
+const CACHE_NAME: &str = "decoded.images";
+
 /// A dataset ready for use: three disjoint sets and where they come from.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -119,7 +122,7 @@ pub(crate) fn load_known(
         Some(sources) => {
             let unpacked = source::unpack(dataset, &sources)?;
             unpacked.check_known(dataset)?;
-            let (train, test) = unpacked.decode(dataset)?;
+            let (train, test) = unpacked.decode(dataset, None)?;
             Ok((train, test, provenance(dataset, Trust::Embedded, &unpacked)))
         }
         None => load_folder(dataset, &dir.join(dataset.name)),
@@ -140,7 +143,7 @@ fn load_folder(dataset: &'static KnownDataset, folder: &Path) -> Result<(ImageSe
         }
         (Err(unknown), None) => return Err(unknown),
     };
-    let (train, test) = unpacked.decode(dataset)?;
+    let (train, test) = unpacked.decode(dataset, Some(&folder.join(CACHE_NAME)))?;
     Ok((train, test, provenance(dataset, trust, &unpacked)))
 }
 

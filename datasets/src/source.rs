@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::idx::{self, Kind};
 use crate::manifest::{CifarFiles, Format, IdxFiles, KnownArchive, KnownDataset, KnownFile};
-use crate::{DataError, FileDigest, ImageSet, archive, cifar, embedded, sha256_hex};
+use crate::{DataError, FileDigest, ImageSet, TreeOptions, archive, cifar, embedded, sha256_hex, tree};
 
 /// The bytes of one stored file, the name it has in the library, and what errors call it.
 pub(crate) struct Source {
@@ -58,6 +58,13 @@ pub(crate) fn embedded(dataset: &KnownDataset) -> Option<Sources> {
 /// Nothing at `path`, a file where only a folder will do, a folder that lacks a file.
 pub(crate) fn read(dataset: &'static KnownDataset, path: &Path) -> Result<Sources, DataError> {
     let is_folder = path.metadata().map_err(DataError::io("open", path))?.is_dir();
+    if let Format::TinyImageNet(file) = &dataset.format
+        && !is_folder
+    {
+        let bytes = Cow::Owned(idx::read_file(path)?);
+        let source = Source { label: path.display().to_string(), store_as: file.name.into(), bytes };
+        return Ok(Sources::Files(vec![source]));
+    }
     match dataset.format.archive() {
         None if !is_folder => Err(DataError::NotAFolder { folder: path.into() }),
         Some(archive) if !is_folder => read_archive(archive, path),
@@ -131,7 +138,7 @@ fn spellings(format: &Format, file: &KnownFile) -> Vec<String> {
     let names = std::iter::once(&file.name).chain(file.other_names);
     match format {
         Format::Idx(_) => names.flat_map(|name| [(*name).to_owned(), format!("{name}.gz")]).collect(),
-        Format::Cifar(_) => names.map(|name| (*name).to_owned()).collect(),
+        Format::Cifar(_) | Format::TinyImageNet(_) => names.map(|name| (*name).to_owned()).collect(),
     }
 }
 
@@ -149,6 +156,9 @@ pub(crate) fn unpack<'a>(dataset: &KnownDataset, sources: &'a Sources) -> Result
             for (source, kind) in sources.all().iter().zip(kinds) {
                 unpacked.add(source.label.clone(), idx::unpack(kind, &source.bytes, &source.label)?);
             }
+        }
+        (Format::TinyImageNet(_), sources) => {
+            sources.all().iter().for_each(|source| unpacked.add(source.label.clone(), Cow::Borrowed(&source.bytes)));
         }
         (Format::Cifar(_), Sources::Files(files)) => {
             files.iter().for_each(|source| unpacked.add(source.label.clone(), Cow::Borrowed(&source.bytes)));
@@ -217,8 +227,12 @@ impl<'a> Unpacked<'a> {
         Ok(())
     }
 
-    /// All training images and the test images.
-    pub(crate) fn decode(&self, dataset: &KnownDataset) -> Result<(ImageSet, ImageSet), DataError> {
+    /// All training images and the test images. What takes long to decode is taken from, or left in, the file `cache`.
+    pub(crate) fn decode(
+        &self,
+        dataset: &'static KnownDataset,
+        cache: Option<&Path>,
+    ) -> Result<(ImageSet, ImageSet), DataError> {
         match &dataset.format {
             Format::Idx(IdxFiles { .. }) => Ok((
                 self.decode_idx(dataset, 0, "train", dataset.train_images)?,
@@ -231,7 +245,24 @@ impl<'a> Unpacked<'a> {
                     self.decode_cifar(dataset, files, last..last + 1, "test", dataset.test_images)?,
                 ))
             }
+            Format::TinyImageNet(_) => self.decode_tree(dataset, cache),
         }
+    }
+
+    /// The images of a zip archive.
+    fn decode_tree(
+        &self,
+        dataset: &'static KnownDataset,
+        cache: Option<&Path>,
+    ) -> Result<(ImageSet, ImageSet), DataError> {
+        let label = &self.labels[0];
+        let mut listing = tree::zip_in_memory(label, &self.raw[0], &self.files[0].sha256)?;
+        let decoded = tree::decode_cached(&mut listing, dataset.name, cache, &TreeOptions::new(dataset.shape))?;
+        decoded.check_classes(label, dataset)?;
+        for (set, expected) in [(&decoded.train, dataset.train_images), (&decoded.test, dataset.test_images)] {
+            check_shape(dataset, label, set.shape(), set.len(), expected)?;
+        }
+        Ok((decoded.train, decoded.test))
     }
 
     /// The image file at `first` with the label file after it.
