@@ -2,12 +2,14 @@
 //! hold, and what to do about it. The system's or the decompressor's own words are the error's source, not part of its message.
 
 mod archive;
+mod tensors;
 mod tree;
 
 use std::io;
 use std::path::PathBuf;
 
 pub use archive::ArchiveError;
+pub use tensors::TensorsError;
 pub use tree::TreeError;
 
 /// The groups of causes a caller may want to tell apart, for instance to choose an exit code.
@@ -457,6 +459,10 @@ pub enum DataError {
     #[error(transparent)]
     Tree(#[from] TreeError),
 
+    /// A safetensors file that cannot be used.
+    #[error(transparent)]
+    Tensors(#[from] TensorsError),
+
     /// The operating system refused to read or write.
     #[error("cannot {action} {}", path.display())]
     Io {
@@ -510,6 +516,7 @@ impl DataError {
             | Self::SplitSize { .. } => DataErrorKind::Inconsistent,
             Self::Archive(error) => error.kind(),
             Self::Tree(error) => error.kind(),
+            Self::Tensors(error) => error.kind(),
             Self::Io { .. } => DataErrorKind::Io,
         }
     }

@@ -22,6 +22,7 @@ pub mod cifar;
 mod cifar_tests;
 mod embedded;
 mod error;
+mod float_images;
 pub mod idx;
 mod image_set;
 mod import;
@@ -34,11 +35,13 @@ mod random;
 mod source;
 pub mod split;
 mod synthetic;
+pub mod tensors;
 #[cfg(test)]
 mod tiny_imagenet_tests;
 pub mod tree;
 
-pub use error::{ArchiveError, DataError, DataErrorKind, TreeError};
+pub use error::{ArchiveError, DataError, DataErrorKind, TensorsError, TreeError};
+pub use float_images::FloatImages;
 pub use image_set::ImageSet;
 pub use import::{Import, import};
 pub use library::{DataSplits, Status, StatusEntry, data_dir_from, default_data_dir, list, load, load_unsplit, verify};
@@ -46,4 +49,5 @@ pub use manifest::{KnownDataset, find, known};
 pub use provenance::{FileDigest, Provenance, Trust, sha256_hex};
 pub use split::{HeldOut, SplitTable};
 pub use synthetic::synthetic;
+pub use tensors::{TensorImages, load_safetensors};
 pub use tree::{TreeOptions, load_tree};
