@@ -451,6 +451,17 @@ pub enum DataError {
         wanted: usize,
     },
 
+    /// A parameter of an augmentation that makes no sense.
+    #[error("augmentation: {parameter} is {value}, expected {expected}")]
+    AugmentationParameter {
+        /// The parameter.
+        parameter: &'static str,
+        /// Its value.
+        value: String,
+        /// What it may be.
+        expected: String,
+    },
+
     /// An archive that is damaged or not to be trusted.
     #[error(transparent)]
     Archive(#[from] ArchiveError),
@@ -487,7 +498,8 @@ impl DataError {
             | Self::TooManyClasses { .. }
             | Self::TooMuchToGenerate { .. }
             | Self::IndexOutOfRange { .. }
-            | Self::ClassTooSmall { .. } => DataErrorKind::Request,
+            | Self::ClassTooSmall { .. }
+            | Self::AugmentationParameter { .. } => DataErrorKind::Request,
             Self::NotImported { .. } | Self::MissingFile { .. } => DataErrorKind::Missing,
             Self::BadRecord { .. }
             | Self::Empty { .. }

@@ -1,10 +1,11 @@
-//! Image data that can be trusted: every set comes with the digests of its bytes, and every split is a committed file.
+//! Image data that can be trusted: every set comes with the digests of its bytes, every split with that of its table.
 //!
-//! What is here: MNIST inside the binary ([`load`] works on a machine with nothing else on it), a library folder into which
-//! other sets are imported after their size and SHA-256 are checked ([`import`]), validation splits that never change
-//! ([`split`]), and small generated sets for smoke tests ([`synthetic`]).
+//! What is here: MNIST inside the binary ([`load`] works on a machine with nothing else on it), a library folder into
+//! which other sets are imported after their size and SHA-256 are checked ([`import`]), trees of image files
+//! ([`load_tree`]), safetensors files ([`load_safetensors`]), validation splits that never change ([`split`]),
+//! augmentation as a pure function ([`mod@augment`]), and small generated sets for smoke tests ([`synthetic`]).
 //!
-//! What is not here: tensors, normalisation, augmentation and batching. Pixels leave as `u8`; the network's first layer
+//! What is not here: tensors, normalisation and the order of batches. Pixels leave as `u8`; the network's first layer
 //! normalises them. Nothing is ever downloaded. The environment is read in one function only, [`default_data_dir`].
 //!
 //! ```
@@ -17,6 +18,7 @@
 mod archive;
 #[cfg(test)]
 mod archive_tests;
+pub mod augment;
 pub mod cifar;
 #[cfg(test)]
 mod cifar_tests;
@@ -40,6 +42,7 @@ pub mod tensors;
 mod tiny_imagenet_tests;
 pub mod tree;
 
+pub use augment::{Augmentation, augment, augment_batch};
 pub use error::{ArchiveError, DataError, DataErrorKind, TensorsError, TreeError};
 pub use float_images::FloatImages;
 pub use image_set::ImageSet;
