@@ -1,8 +1,8 @@
-//! Archives that are not believed: entries are read into memory, never unpacked to a path, and refused by their names, kinds
-//! and sizes before their bytes are read.
+//! Archives that are not believed: entries are read into memory, never unpacked to a path, and refused by their names,
+//! kinds and sizes before their bytes are read.
 //!
-//! Refused are names that leave the folder, links and devices, a name that is there twice, and more bytes or entries than the
-//! caller's limits.
+//! Refused are names that leave the folder, links and devices, a name that is there twice, and more bytes or entries
+//! than the caller's limits.
 
 mod zip;
 
@@ -42,7 +42,8 @@ pub(crate) fn clean_name(archive: &str, name: &[u8]) -> Result<String, ArchiveEr
     Ok(parts.join("/"))
 }
 
-/// The files called `wanted` in the gzipped tar archive `bytes`, whichever folder of it they lie in, each at most its limit.
+/// The files called `wanted` in the gzipped tar archive `bytes`, whichever folder of it they lie in, each at most its
+/// limit.
 ///
 /// The whole archive is read, so that its checksum is checked. `archive` names it in errors.
 ///

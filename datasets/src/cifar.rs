@@ -1,7 +1,7 @@
 //! The binary format of CIFAR-10 and CIFAR-100: records of one or two label bytes and 3,072 pixels, without a header.
 //!
-//! A CIFAR-10 record is a label (0 to 9) and the pixels; a CIFAR-100 record is a coarse label (0 to 19), a fine label (0 to 99)
-//! and the pixels. The pixels are 32 rows of 32 of red, then of green, then of blue.
+//! A CIFAR-10 record is a label (0 to 9) and the pixels; a CIFAR-100 record is a coarse label (0 to 19), a fine label
+//! (0 to 99) and the pixels. The pixels are 32 rows of 32 of red, then of green, then of blue.
 
 use std::path::Path;
 

@@ -74,8 +74,8 @@ impl FloatImages {
         &self.labels
     }
 
-    /// The same images with 8 bits a pixel, if that loses nothing: if each pixel is `b / 255` for a byte `b`, computed in
-    /// single precision.
+    /// The same images with 8 bits a pixel, if that loses nothing: if each pixel is `b / 255` for a byte `b`, computed
+    /// in single precision.
     ///
     /// # Errors
     /// The first pixel that is not.

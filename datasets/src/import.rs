@@ -36,11 +36,12 @@ struct Record {
     files: Vec<FileDigest>,
 }
 
-/// Copies the files of dataset `name` from the folder `from`, or from the archive `from`, into the library folder `dir`.
+/// Copies the files of dataset `name` from the folder `from`, or from the archive `from`, into the library folder
+/// `dir`.
 ///
-/// IDX files may be raw or gzipped and carry any of the usual spellings. An archive is stored as it is, and never unpacked to
-/// disk. The bytes that are checked are the bytes that are written. With `accept_unverified`, well-formed files of the right shapes are taken although their digests are not the known
-/// ones, and a record beside them says so.
+/// IDX files may be raw or gzipped and carry any of the usual spellings. An archive is stored as it is, and never
+/// unpacked to disk. The bytes that are checked are the bytes that are written. With `accept_unverified`, well-formed
+/// files of the right shapes are taken although their digests are not the known ones, and a record beside them says so.
 ///
 /// The copy is written and flushed to disk in a folder `.import-*` inside `dir`, which is then renamed: an interruption at any
 /// point leaves either the whole dataset or none of it (and perhaps that folder, which is safe to delete).

@@ -22,8 +22,8 @@ pub struct KnownFile {
     pub bytes: u64,
     /// SHA-256 of the uncompressed bytes, lower-case hexadecimal.
     pub sha256: &'static str,
-    /// SHA-256 of the gzip file as [`KnownDataset::origin`] (or this repository) ships it, for checking a copy by hand; none
-    /// where the file is not shipped on its own.
+    /// SHA-256 of the gzip file as [`KnownDataset::origin`] (or this repository) ships it, for checking a copy by hand;
+    /// none where the file is not shipped on its own.
     pub gzip_sha256: Option<&'static str>,
 }
 
@@ -51,8 +51,8 @@ pub struct KnownArchive {
     pub bytes: u64,
     /// SHA-256 of its bytes, lower-case hexadecimal. This is what is checked.
     pub sha256: &'static str,
-    /// The MD5 that circulates with it, for looking it up. It is not checked: MD5 does not tell apart files that were made to
-    /// collide.
+    /// The MD5 that circulates with it, for looking it up. It is not checked: MD5 does not tell apart files that were
+    /// made to collide.
     pub md5: &'static str,
 }
 
@@ -77,10 +77,11 @@ pub enum Format {
     Idx(IdxFiles),
     /// Binary records in a tar.gz archive, see [`crate::cifar`].
     ///
-    /// The archive and the files that were in it are both accepted. The data are known if the archive's digest is the known
-    /// one, or if the digest of every file is.
+    /// The archive and the files that were in it are both accepted. The data are known if the archive's digest is the
+    /// known one, or if the digest of every file is.
     Cifar(CifarFiles),
-    /// Tiny-ImageNet's zip archive, decoded by [`crate::tree`]. It stays packed, with its decoded images in a cache beside it.
+    /// Tiny-ImageNet's zip archive, decoded by [`crate::tree`]. It stays packed, with its decoded images in a cache
+    /// beside it.
     TinyImageNet(KnownFile),
 }
 
@@ -255,10 +256,10 @@ const FASHION_MNIST: KnownDataset = KnownDataset {
     split: SplitRule::Committed("splits/fashion-mnist.txt", include_str!("../splits/fashion-mnist.txt")),
 };
 
-// Sizes and digests of the archives are those that several programs check on download; the MD5 is on the authors' page. The
-// digests of the single files come from the Ruby package torchvision, which checks them. The copies that this crate was
-// tested with were not the authors', so no digest here has been seen to match by this project: if the genuine archive is
-// ever refused, the table is to be doubted before the archive.
+// Sizes and digests of the archives are those that several programs check on download; the MD5 is on the authors' page.
+// The digests of the single files come from the Ruby package torchvision, which checks them. The copies that this crate
+// was tested with were not the authors', so no digest here has been seen to match by this project: if the genuine
+// archive is ever refused, the table is to be doubted before the archive.
 const CIFAR10: KnownDataset = KnownDataset {
     name: "cifar10",
     description: "Small photographs of ten kinds of things, colour",
@@ -266,10 +267,10 @@ const CIFAR10: KnownDataset = KnownDataset {
     class_names: class_names::CIFAR10,
     train_images: 50_000,
     test_images: 10_000,
-    licence: "none stated; the authors ask to cite Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009",
+    licence: CIFAR_LICENCE,
     origin: "Alex Krizhevsky, Vinod Nair, Geoffrey Hinton (University of Toronto); cifar-10-binary.tar.gz",
-    obtain: "get cifar-10-binary.tar.gz (\"CIFAR-10 binary version\") from the authors' page, www.cs.toronto.edu/~kriz/cifar.html, \
-             then import it; not the Python or Matlab version",
+    obtain: "get cifar-10-binary.tar.gz (\"CIFAR-10 binary version\") from the authors' page, \
+             www.cs.toronto.edu/~kriz/cifar.html, then import it; not the Python or Matlab version",
     format: Format::Cifar(CifarFiles {
         kind: Kind::Cifar10,
         archive: KnownArchive {
@@ -298,7 +299,7 @@ const CIFAR100: KnownDataset = KnownDataset {
     class_names: class_names::CIFAR100,
     train_images: 50_000,
     test_images: 10_000,
-    licence: "none stated; the authors ask to cite Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009",
+    licence: CIFAR_LICENCE,
     origin: "Alex Krizhevsky, Vinod Nair, Geoffrey Hinton (University of Toronto); cifar-100-binary.tar.gz",
     obtain: "get cifar-100-binary.tar.gz (\"CIFAR-100 binary version\") from the authors' page, \
              www.cs.toronto.edu/~kriz/cifar.html, then import it; not the Python or Matlab version",
@@ -339,10 +340,10 @@ const TINY_IMAGENET: KnownDataset = KnownDataset {
     train_images: 100_000,
     test_images: 10_000,
     licence: "none stated; ImageNet's terms of access allow non-commercial research and education only",
-    origin: "Stanford University, course CS231n, from ImageNet (ILSVRC); tiny-imagenet-200.zip. Its labelled val is the test \
-             set here",
-    obtain: "get tiny-imagenet-200.zip from cs231n.stanford.edu, then import it; a folder that it was unpacked to is no \
-             known file, but can be loaded as a tree",
+    origin: "Stanford University, course CS231n, from ImageNet (ILSVRC); tiny-imagenet-200.zip. Its labelled val is \
+             the test set here",
+    obtain: "get tiny-imagenet-200.zip from cs231n.stanford.edu, then import it; a folder that it was unpacked to is \
+             no known file, but can be loaded as a tree",
     format: Format::TinyImageNet(KnownFile {
         name: "tiny-imagenet-200.zip",
         other_names: &[],
@@ -352,6 +353,9 @@ const TINY_IMAGENET: KnownDataset = KnownDataset {
     }),
     split: SplitRule::Drawn(TENTH),
 };
+
+const CIFAR_LICENCE: &str =
+    "none stated; the authors ask to cite Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009";
 
 /// One of the six files of CIFAR-10: 10,000 records each.
 const fn cifar10_file(name: &'static str, sha256: &'static str) -> KnownFile {

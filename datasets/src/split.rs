@@ -1,8 +1,8 @@
 //! The validation split: which training images are held out.
 //!
-//! MNIST and Fashion-MNIST have a committed table. For every other set the table is drawn from the labels each time it is
-//! loaded, by the same rule ([`SplitTable::generate`]) and with the same [`SEED`]: the same labels in the same order give the
-//! same table, and reports carry its SHA-256.
+//! MNIST and Fashion-MNIST have a committed table. For every other set the table is drawn from the labels each time it
+//! is loaded, by the same rule ([`SplitTable::generate`]) and with the same [`SEED`]: the same labels in the same order
+//! give the same table, and reports carry its SHA-256.
 //!
 //! A table's first line is a header such as
 //!
@@ -10,9 +10,9 @@
 //! # neokd-split 1 dataset=mnist training_images=60000 per_class=500 seed=1
 //! ```
 //!
-//! (`per_class=10%` where a tenth of each class is held out), and every further line is the index of one held-out image,
-//! counted from 0 in the training file, in rising order. The committed tables were made by [`SplitTable::generate`] with
-//! [`PER_CLASS`] and [`SEED`]; `examples/write_split.rs` calls it.
+//! (`per_class=10%` where a tenth of each class is held out), and every further line is the index of one held-out
+//! image, counted from 0 in the training file, in rising order. The committed tables were made by
+//! [`SplitTable::generate`] with [`PER_CLASS`] and [`SEED`]; `examples/write_split.rs` calls it.
 
 use serde::Serialize;
 
@@ -143,9 +143,10 @@ impl SplitTable {
 
     /// Draws images of each class of `training`, without replacement. Only the labels and their order count.
     ///
-    /// Class by class in the order of the labels, the class's indices in rising order are shuffled by the first
-    /// steps (as many as are held out) of Fisher and Yates: step i exchanges entry i with a uniformly drawn entry from i on. The draws come from ChaCha8,
-    /// keyed by `seed` (8 bytes little-endian, then zeros) on stream 0, as 32-bit integers with rejection of the biased tail.
+    /// Class by class in the order of the labels, the class's indices in rising order are shuffled by the first steps
+    /// (as many as are held out) of Fisher and Yates: step i exchanges entry i with a uniformly drawn entry from i on.
+    /// The draws come from ChaCha8, keyed by `seed` (8 bytes little-endian, then zeros) on stream 0, as 32-bit integers
+    /// with rejection of the biased tail.
     ///
     /// # Errors
     /// A class with fewer images than are held out, or a part that would be left empty.

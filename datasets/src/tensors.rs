@@ -1,9 +1,9 @@
 //! safetensors files as image sets: a tensor `images` and a tensor `labels`.
 //!
-//! `images` is `[images, channels, height, width]`, of type U8 (0 to 255) or F32 (0 to 1). `labels` is `[images]`, of any
-//! integer type. Other tensors and the metadata are passed over. The type of `images` decides what the file loads as, never
-//! its values: U8 is an [`ImageSet`], F32 is a [`FloatImages`], whose `to_bytes` is there for who knows that the values came
-//! from bytes.
+//! `images` is `[images, channels, height, width]`, of type U8 (0 to 255) or F32 (0 to 1). `labels` is `[images]`, of
+//! any integer type. Other tensors and the metadata are passed over. The type of `images` decides what the file loads
+//! as, never its values: U8 is an [`ImageSet`], F32 is a [`FloatImages`], whose `to_bytes` is there for who knows that
+//! the values came from bytes.
 
 use std::fs::File;
 use std::io::Read;
@@ -50,8 +50,8 @@ pub fn load_safetensors(path: &Path, classes: usize) -> Result<(TensorImages, Fi
 /// The images in `bytes`; `file` names the source in errors and the set.
 ///
 /// # Errors
-/// A file that is not safetensors, a tensor that is missing or of another type or shape, pixels out of range, labels that name
-/// no class or do not pair up with the images.
+/// A file that is not safetensors, a tensor that is missing or of another type or shape, pixels out of range, labels
+/// that name no class or do not pair up with the images.
 pub fn parse_safetensors(bytes: &[u8], classes: usize, file: &str) -> Result<TensorImages, DataError> {
     let tensors =
         SafeTensors::deserialize(bytes).map_err(|source| TensorsError::Damaged { file: file.to_owned(), source })?;

@@ -1,30 +1,32 @@
 //! Trees of image files: one folder a class, as most image sets are handed around.
 //!
 //! # Layouts
-//! - `train/CLASS/*`, with `val/CLASS/*` or `test/CLASS/*` or both. ImageNet with a folder for each WordNet identifier is one
-//!   of these. With both, `val` is the validation set; with one of them, that is the test set, and a tenth of each training
-//!   class is held out for validation ([`crate::split::TENTH`]).
-//! - Tiny-ImageNet as published: `wnids.txt`, `train/WNID/images/*`, `val/images/*` and `val/val_annotations.txt`; `val` is the
-//!   test set, because nobody has the labels of its `test`.
+//! - `train/CLASS/*`, with `val/CLASS/*` or `test/CLASS/*` or both. ImageNet with a folder for each WordNet identifier
+//!   is one of these. With both, `val` is the validation set; with one of them, that is the test set, and a tenth of
+//!   each training class is held out for validation ([`crate::split::TENTH`]).
+//! - Tiny-ImageNet as published: `wnids.txt`, `train/WNID/images/*`, `val/images/*` and `val/val_annotations.txt`;
+//!   `val` is the test set, because nobody has the labels of its `test`.
 //!
-//! The tree is a folder or a zip archive, perhaps with one folder around it. Classes are numbered in the rising order of their
-//! names' bytes, images of a part are in the rising order of their paths' bytes. Images end in `.png`, `.jpg` or `.jpeg` in
-//! any case; what they are is told from their content. Names that start with a dot are passed over, and so is whatever lies
-//! outside of `train`, `val` and `test`; any other file in there is an error. A `val` or `test` without class folders has no
-//! labels and is passed over, too.
+//! The tree is a folder or a zip archive, perhaps with one folder around it. Classes are numbered in the rising order
+//! of their names' bytes, images of a part are in the rising order of their paths' bytes. Images end in `.png`, `.jpg`
+//! or `.jpeg` in any case; what they are is told from their content. Names that start with a dot are passed over, and
+//! so is whatever lies outside of `train`, `val` and `test`; any other file in there is an error. A `val` or `test`
+//! without class folders has no labels and is passed over, too.
 //!
 //! # Decoding
-//! An image becomes 8 bits a channel; transparency is dropped, and so is the orientation that a camera may have noted. With
-//! three channels, grey is repeated; with one, colour becomes its Rec. 709 luma. If it does not have the wanted size, it is
-//! scaled with a triangle filter that widens when shrinking, so that its shorter side fits (for a wanted size that is not
-//! square: so that both sides reach it) and the longer side is rounded down, and the centre is cut out, offsets rounded half to
+//! A JPEG file without an end marker is damaged, although decoders would fill in grey. An image becomes 8 bits a
+//! channel; transparency is dropped, and so is the orientation that a camera may have noted. With three channels, grey
+//! is repeated; with one, colour becomes its Rec. 709 luma. If it does not have the wanted size, it is scaled with a
+//! triangle filter that widens when shrinking, so that its shorter side fits (for a wanted size that is not square: so
+//! that both sides reach it) and the longer side is rounded down, and the centre is cut out, offsets rounded half to
 //! even. The same rules as torchvision's `Resize` and `CenterCrop`, but not the same bits.
 //!
 //! # Cache
-//! The decoded images are kept in the library folder, in `decoded/` for a tree and beside the archive for a known dataset. A
-//! cache is used only if its SHA-256 is right and it was made from the same source (the same archive by SHA-256; for a folder,
-//! the same paths, sizes and modification times) for the same shape by the same rules; otherwise it is made again. If the
-//! library folder cannot be written to, the images are decoded each time. The format, all integers little-endian:
+//! The decoded images are kept in the library folder, in `decoded/` for a tree and beside the archive for a known
+//! dataset. A cache is used only if its SHA-256 is right and it was made from the same source (the same archive by
+//! SHA-256; for a folder, the same paths, sizes and modification times) for the same shape by the same rules; otherwise
+//! it is made again. If the library folder cannot be written to, the images are decoded each time. The format, all
+//! integers little-endian:
 //!
 //! | bytes | what |
 //! |---|---|
@@ -83,12 +85,12 @@ impl TreeOptions {
 
 /// The tree of images in the folder or zip archive `from`, decoded, with a cache in the library folder `dir`.
 ///
-/// Nobody has published digests of it, so its provenance is [`Trust::Unverified`]; the digest there is that of the archive, or
-/// over path, size and SHA-256 of every file when they were decoded.
+/// Nobody has published digests of it, so its provenance is [`Trust::Unverified`]; the digest there is that of the
+/// archive, or over path, size and SHA-256 of every file when they were decoded.
 ///
 /// # Errors
-/// A tree of another layout, a file that is no image, a shape or a size that is not allowed, an archive that is not to be
-/// trusted, and refusals of the operating system. The first file in the order of the paths is reported.
+/// A tree of another layout, a file that is no image, a shape or a size that is not allowed, an archive that is not to
+/// be trusted, and refusals of the operating system. The first file in the order of the paths is reported.
 pub fn load_tree(from: &Path, dir: &Path, options: &TreeOptions) -> Result<DataSplits, DataError> {
     options.check()?;
     let place = from.canonicalize().map_err(DataError::io("open", from))?;

@@ -1,4 +1,5 @@
-//! What can be wrong with an archive, apart from the data in it. Each message names the archive and, where there is one, the entry.
+//! What can be wrong with an archive, apart from the data in it. Each message names the archive and, where there is
+//! one, the entry.
 
 use std::io;
 
@@ -58,8 +59,8 @@ pub enum ArchiveError {
 
     /// An entry that announces more bytes than are allowed.
     #[error(
-        "{archive}: entry {entry:?} calls for {claimed} bytes, more than the limit of {limit}: the archive is damaged or \
-         made to fill the memory; get it from its origin"
+        "{archive}: entry {entry:?} calls for {claimed} bytes, more than the limit of {limit}: the archive is damaged \
+         or made to fill the memory; get it from its origin"
     )]
     EntryTooLarge {
         /// The archive.

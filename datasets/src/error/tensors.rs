@@ -56,8 +56,8 @@ pub enum TensorsError {
 
     /// A pixel that is not a number from 0 to 1.
     #[error(
-        "{file}: value {at} of image {image} is {value}, expected a number from 0 to 1: divide pixels of 0 to 255 by 255, and \
-         leave normalisation to the network"
+        "{file}: value {at} of image {image} is {value}, expected a number from 0 to 1: divide pixels of 0 to 255 by \
+         255, and leave normalisation to the network"
     )]
     Pixel {
         /// The file or set.
@@ -72,8 +72,8 @@ pub enum TensorsError {
 
     /// A pixel that 8 bits cannot hold exactly.
     #[error(
-        "{name}: value {at} of image {image} is {value}, which is no multiple of 1/255: use the images as floats, or round them \
-         yourself before saving"
+        "{name}: value {at} of image {image} is {value}, which is no multiple of 1/255: use the images as floats, or \
+         round them yourself before saving"
     )]
     NotEightBit {
         /// Name of the set.

@@ -17,8 +17,8 @@ pub enum TreeError {
 
     /// No labelled images to test on.
     #[error(
-        "{tree} has no val/CLASS or test/CLASS with images: add one of them; a test folder without class folders has no \
-         labels and does not count"
+        "{tree} has no val/CLASS or test/CLASS with images: add one of them; a test folder without class folders has \
+         no labels and does not count"
     )]
     NoTest {
         /// The tree.
@@ -194,7 +194,8 @@ pub enum TreeError {
 
     /// More decoded bytes than are allowed.
     #[error(
-        "{tree}: {images} images of shape {shape:?} need more than the limit of {limit} bytes: ask for a smaller shape, or raise the limit"
+        "{tree}: {images} images of shape {shape:?} need more than the limit of {limit} bytes: ask for a smaller \
+         shape, or raise the limit"
     )]
     TooLarge {
         /// The tree.

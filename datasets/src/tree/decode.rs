@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
 
 use image::imageops::{self, FilterType};
-use image::{DynamicImage, GenericImageView, ImageError, ImageReader, Limits};
+use image::{DynamicImage, GenericImageView, ImageError, ImageFormat, ImageReader, Limits};
 
 use super::TreeOptions;
 use super::cache::Decoded;
@@ -133,6 +133,9 @@ fn decode_guarded(file: &[u8], shape: [usize; 3], place: &mut [u8]) -> Result<()
 /// Writes the image in `file` to `place`, `[channels, height, width]`.
 fn decode_one(file: &[u8], [channels, height, width]: [usize; 3], place: &mut [u8]) -> Result<(), Problem> {
     let reader = || ImageReader::new(Cursor::new(file)).with_guessed_format().map_err(ImageError::IoError);
+    if reader()?.format() == Some(ImageFormat::Jpeg) && !has_jpeg_end(file) {
+        return Err(Problem::Damaged("it is cut short: no end-of-image marker follows the image data".into()));
+    }
     let (w, h) = reader()?.into_dimensions()?;
     let target = (width as u32, height as u32);
     let (scaled_w, scaled_h) = covering((w, h), target).ok_or(Problem::TooLarge(w, h))?;
@@ -169,7 +172,16 @@ fn decode_one(file: &[u8], [channels, height, width]: [usize; 3], place: &mut [u
     Ok(())
 }
 
-/// The smallest size of the proportions of `from` that covers `target`, rounded down; none if anything about it is too large.
+/// Whether an end-of-image marker follows the last start of image data. The decoder fills in grey where a file is cut
+/// short; inside of image data the two markers do not occur.
+fn has_jpeg_end(file: &[u8]) -> bool {
+    let last = |marker: u8| file.windows(2).rposition(|pair| pair == [0xff, marker]);
+    let (start, end) = (last(0xda), last(0xd9));
+    end.is_some() && start < end
+}
+
+/// The smallest size of the proportions of `from` that covers `target`, rounded down; none if anything about it is too
+/// large.
 fn covering((w, h): (u32, u32), (width, height): (u32, u32)) -> Option<(u32, u32)> {
     if w == 0 || h == 0 || w > MAX_SIDE || h > MAX_SIDE {
         return None;

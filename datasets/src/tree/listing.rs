@@ -195,7 +195,8 @@ fn walk_folder(listing: &mut Listing<'_>, base: &Path, relative: &str, depth: us
         }
         is_empty = false;
         let path = format!("{relative}/{name}");
-        // Links in a folder are the user's own, and followed; they cannot lead in a circle because the depth is bounded.
+        // Links in a folder are the user's own, and followed; they cannot lead in a circle because the depth is
+        // bounded.
         if entry.path().is_dir() {
             if depth >= DEPTH {
                 let (tree, expected) = (listing.label.clone(), "no folder that deep");
