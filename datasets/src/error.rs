@@ -1,8 +1,16 @@
 //! Everything that can be wrong with data, one variant a cause; each message names the file, what it holds, what it should
 //! hold, and what to do about it. The system's or the decompressor's own words are the error's source, not part of its message.
 
+mod archive;
+mod tensors;
+mod tree;
+
 use std::io;
 use std::path::PathBuf;
+
+pub use archive::ArchiveError;
+pub use tensors::TensorsError;
+pub use tree::TreeError;
 
 /// The groups of causes a caller may want to tell apart, for instance to choose an exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -53,8 +61,8 @@ pub enum DataError {
         dataset: &'static str,
     },
 
-    /// The import source is not a folder.
-    #[error("{} is not a folder: give the folder that holds the dataset's files (unpack an archive first)", folder.display())]
+    /// The import source is a file, but the dataset does not come in one.
+    #[error("{} is not a folder: give the folder that holds the dataset's files", folder.display())]
     NotAFolder {
         /// The path that was given.
         folder: PathBuf,
@@ -139,7 +147,7 @@ pub enum DataError {
     },
 
     /// A file without a single byte.
-    #[error("{file} is empty, but should hold IDX {expected}: get it again from its origin")]
+    #[error("{file} is empty, but should hold {expected}: get it again from its origin")]
     Empty {
         /// The file.
         file: String,
@@ -249,7 +257,7 @@ pub enum DataError {
         /// Position of the label, from 0.
         index: usize,
         /// The label.
-        value: u16,
+        value: i128,
         /// Number of classes.
         classes: usize,
     },
@@ -443,6 +451,29 @@ pub enum DataError {
         wanted: usize,
     },
 
+    /// A parameter of an augmentation that makes no sense.
+    #[error("augmentation: {parameter} is {value}, expected {expected}")]
+    AugmentationParameter {
+        /// The parameter.
+        parameter: &'static str,
+        /// Its value.
+        value: String,
+        /// What it may be.
+        expected: String,
+    },
+
+    /// An archive that is damaged or not to be trusted.
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
+
+    /// A tree of image files that cannot be used.
+    #[error(transparent)]
+    Tree(#[from] TreeError),
+
+    /// A safetensors file that cannot be used.
+    #[error(transparent)]
+    Tensors(#[from] TensorsError),
+
     /// The operating system refused to read or write.
     #[error("cannot {action} {}", path.display())]
     Io {
@@ -467,7 +498,8 @@ impl DataError {
             | Self::TooManyClasses { .. }
             | Self::TooMuchToGenerate { .. }
             | Self::IndexOutOfRange { .. }
-            | Self::ClassTooSmall { .. } => DataErrorKind::Request,
+            | Self::ClassTooSmall { .. }
+            | Self::AugmentationParameter { .. } => DataErrorKind::Request,
             Self::NotImported { .. } | Self::MissingFile { .. } => DataErrorKind::Missing,
             Self::BadRecord { .. }
             | Self::Empty { .. }
@@ -494,6 +526,9 @@ impl DataError {
             | Self::PixelCount { .. }
             | Self::SplitEmptyPart { .. }
             | Self::SplitSize { .. } => DataErrorKind::Inconsistent,
+            Self::Archive(error) => error.kind(),
+            Self::Tree(error) => error.kind(),
+            Self::Tensors(error) => error.kind(),
             Self::Io { .. } => DataErrorKind::Io,
         }
     }

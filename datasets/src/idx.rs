@@ -45,6 +45,14 @@ impl Kind {
         }
     }
 
+    /// What an empty file should hold.
+    fn expected(self) -> &'static str {
+        match self {
+            Self::Images => "IDX images",
+            Self::Labels => "IDX labels",
+        }
+    }
+
     fn dimensions(self) -> &'static [&'static str] {
         match self {
             Self::Images => &["images", "rows", "columns"],
@@ -118,7 +126,9 @@ pub fn parse_labels(bytes: &[u8], classes: usize, file: &str) -> Result<Vec<u16>
     let labels: Vec<u16> = raw[Kind::Labels.header_len()..].iter().copied().map(u16::from).collect();
     match labels.iter().position(|&label| usize::from(label) >= classes) {
         None => Ok(labels),
-        Some(index) => Err(DataError::LabelOutOfRange { file: file.into(), index, value: labels[index], classes }),
+        Some(index) => {
+            Err(DataError::LabelOutOfRange { file: file.into(), index, value: labels[index].into(), classes })
+        }
     }
 }
 
@@ -192,7 +202,7 @@ fn gunzip(kind: Kind, bytes: &[u8], file: &str) -> Result<Vec<u8>, DataError> {
 /// Length of the whole raw file according to the header at the start of `raw`.
 fn announced_len(kind: Kind, raw: &[u8], file: &str) -> Result<u64, DataError> {
     if raw.is_empty() {
-        return Err(DataError::Empty { file: file.into(), expected: kind.name() });
+        return Err(DataError::Empty { file: file.into(), expected: kind.expected() });
     }
     // The magic first: a labels file in the place of an images file may be shorter than the header of the latter.
     if raw.len() >= 4 {

@@ -32,23 +32,7 @@ impl ImageSet {
         pixels: Vec<u8>,
         labels: Vec<u16>,
     ) -> Result<Self, DataError> {
-        let sizes = [("channels", shape[0]), ("height", shape[1]), ("width", shape[2])];
-        for (what, size) in sizes.into_iter().chain([("classes", classes), ("images", labels.len())]) {
-            if size == 0 {
-                return Err(DataError::EmptySet { name: name.into(), what });
-            }
-        }
-        if classes > usize::from(u16::MAX) + 1 {
-            return Err(DataError::TooManyClasses { name: name.into(), classes });
-        }
-        let expected = shape.into_iter().fold(labels.len(), usize::saturating_mul);
-        if pixels.len() != expected {
-            let (found, images) = (pixels.len(), labels.len());
-            return Err(DataError::PixelCount { name: name.into(), found, expected, images, shape });
-        }
-        if let Some(index) = labels.iter().position(|&label| usize::from(label) >= classes) {
-            return Err(DataError::LabelOutOfRange { file: name.into(), index, value: labels[index], classes });
-        }
+        check(name, shape, classes, pixels.len(), &labels)?;
         Ok(Self { name: name.into(), shape, classes, pixels, labels })
     }
 
@@ -194,6 +178,34 @@ impl ImageSet {
         name.clone_into(&mut self.name);
         self
     }
+}
+
+/// Whether `pixels` pixels and these labels make a set of images.
+pub(crate) fn check(
+    name: &str,
+    shape: [usize; 3],
+    classes: usize,
+    pixels: usize,
+    labels: &[u16],
+) -> Result<(), DataError> {
+    let sizes = [("channels", shape[0]), ("height", shape[1]), ("width", shape[2])];
+    for (what, size) in sizes.into_iter().chain([("classes", classes), ("images", labels.len())]) {
+        if size == 0 {
+            return Err(DataError::EmptySet { name: name.into(), what });
+        }
+    }
+    if classes > usize::from(u16::MAX) + 1 {
+        return Err(DataError::TooManyClasses { name: name.into(), classes });
+    }
+    let expected = shape.into_iter().fold(labels.len(), usize::saturating_mul);
+    if pixels != expected {
+        let (found, images) = (pixels, labels.len());
+        return Err(DataError::PixelCount { name: name.into(), found, expected, images, shape });
+    }
+    if let Some(index) = labels.iter().position(|&label| usize::from(label) >= classes) {
+        return Err(DataError::LabelOutOfRange { file: name.into(), index, value: labels[index].into(), classes });
+    }
+    Ok(())
 }
 
 impl std::fmt::Debug for ImageSet {

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::library::{load_known, provenance};
 use crate::manifest::{KnownDataset, find};
-use crate::source::{self, Source};
-use crate::{DataError, DataErrorKind, FileDigest, Provenance, Trust, idx};
+use crate::source::{self, Sources};
+use crate::{DataError, DataErrorKind, FileDigest, Provenance, Trust};
 
 const RECORD_NAME: &str = "unverified-import.json";
 const RECORD_FORMAT: u32 = 1;
@@ -36,11 +36,12 @@ struct Record {
     files: Vec<FileDigest>,
 }
 
-/// Copies the files of dataset `name` from the folder `from` into the library folder `dir`.
+/// Copies the files of dataset `name` from the folder `from`, or from the archive `from`, into the library folder
+/// `dir`.
 ///
-/// The files may be raw or gzipped and carry any of the usual spellings; the bytes that are checked are the bytes that are
-/// written. With `accept_unverified`, well-formed files of the right shapes are taken although their digests are not the known
-/// ones, and a record beside them says so.
+/// IDX files may be raw or gzipped and carry any of the usual spellings. An archive is stored as it is, and never
+/// unpacked to disk. The bytes that are checked are the bytes that are written. With `accept_unverified`, well-formed
+/// files of the right shapes are taken although their digests are not the known ones, and a record beside them says so.
 ///
 /// The copy is written and flushed to disk in a folder `.import-*` inside `dir`, which is then renamed: an interruption at any
 /// point leaves either the whole dataset or none of it (and perhaps that folder, which is safe to delete).
@@ -62,9 +63,6 @@ pub(crate) fn import_known(
     dir: &Path,
     accept_unverified: bool,
 ) -> Result<Import, DataError> {
-    if !from.metadata().map_err(DataError::io("open", from))?.is_dir() {
-        return Err(DataError::NotAFolder { folder: from.into() });
-    }
     let sources = source::read(dataset, from)?;
     let unpacked = source::unpack(dataset, &sources)?;
     let trust = match unpacked.check_known(dataset) {
@@ -72,7 +70,7 @@ pub(crate) fn import_known(
         Err(_) if accept_unverified => Trust::Unverified,
         Err(unknown) => return Err(unknown),
     };
-    unpacked.decode(dataset)?;
+    unpacked.decode(dataset, None)?;
 
     let provenance = provenance(dataset, trust, &unpacked);
     let folder = dir.join(dataset.name);
@@ -132,17 +130,15 @@ fn compare_with_present(
 
 fn write_folder(
     dataset: &KnownDataset,
-    sources: &[Source],
+    sources: &Sources,
     record: Option<&Vec<FileDigest>>,
     dir: &Path,
     folder: &Path,
 ) -> Result<(), DataError> {
     fs::create_dir_all(dir).map_err(DataError::io("create", dir))?;
     let staging = staging_folder(dir).map_err(DataError::io("create a folder in", dir))?;
-    for (file, source) in dataset.format.files().into_iter().zip(sources) {
-        // Named by what the bytes are, not by what the source file was called.
-        let ending = if idx::is_gzip(&source.bytes) { ".gz" } else { "" };
-        write_file(&staging.path().join(format!("{}{ending}", file.name)), &source.bytes)?;
+    for source in sources.all() {
+        write_file(&staging.path().join(&source.store_as), &source.bytes)?;
     }
     if let Some(files) = record {
         let record = Record { format: RECORD_FORMAT, dataset: dataset.name.into(), files: files.clone() };

@@ -1,10 +1,11 @@
-//! Image data that can be trusted: every set comes with the digests of its bytes, and every split is a committed file.
+//! Image data that can be trusted: every set comes with the digests of its bytes, every split with that of its table.
 //!
-//! What is here: MNIST inside the binary ([`load`] works on a machine with nothing else on it), a library folder into which
-//! other sets are imported after their size and SHA-256 are checked ([`import`]), validation splits that never change
-//! ([`split`]), and small generated sets for smoke tests ([`synthetic`]).
+//! What is here: MNIST inside the binary ([`load`] works on a machine with nothing else on it), a library folder into
+//! which other sets are imported after their size and SHA-256 are checked ([`import`]), trees of image files
+//! ([`load_tree`]), safetensors files ([`load_safetensors`]), validation splits that never change ([`split`]),
+//! augmentation as a pure function ([`mod@augment`]), and small generated sets for smoke tests ([`synthetic`]).
 //!
-//! What is not here: tensors, normalisation, augmentation and batching. Pixels leave as `u8`; the network's first layer
+//! What is not here: tensors, normalisation and the order of batches. Pixels leave as `u8`; the network's first layer
 //! normalises them. Nothing is ever downloaded. The environment is read in one function only, [`default_data_dir`].
 //!
 //! ```
@@ -14,8 +15,16 @@
 //! # Ok::<(), neokd_datasets::DataError>(())
 //! ```
 
+mod archive;
+#[cfg(test)]
+mod archive_tests;
+pub mod augment;
+pub mod cifar;
+#[cfg(test)]
+mod cifar_tests;
 mod embedded;
 mod error;
+mod float_images;
 pub mod idx;
 mod image_set;
 mod import;
@@ -28,12 +37,20 @@ mod random;
 mod source;
 pub mod split;
 mod synthetic;
+pub mod tensors;
+#[cfg(test)]
+mod tiny_imagenet_tests;
+pub mod tree;
 
-pub use error::{DataError, DataErrorKind};
+pub use augment::{Augmentation, augment, augment_batch};
+pub use error::{ArchiveError, DataError, DataErrorKind, TensorsError, TreeError};
+pub use float_images::FloatImages;
 pub use image_set::ImageSet;
 pub use import::{Import, import};
 pub use library::{DataSplits, Status, StatusEntry, data_dir_from, default_data_dir, list, load, load_unsplit, verify};
 pub use manifest::{KnownDataset, find, known};
 pub use provenance::{FileDigest, Provenance, Trust, sha256_hex};
-pub use split::SplitTable;
+pub use split::{HeldOut, SplitTable};
 pub use synthetic::synthetic;
+pub use tensors::{TensorImages, load_safetensors};
+pub use tree::{TreeOptions, load_tree};

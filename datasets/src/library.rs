@@ -11,6 +11,9 @@ use crate::manifest::{KnownDataset, find, known};
 use crate::split::SplitRecord;
 use crate::{DataError, ImageSet, Provenance, SplitTable, Trust, source};
 
+/// Decoded images, beside the archive that they were decoded from.
+const CACHE_NAME: &str = "decoded.images";
+
 /// A dataset ready for use: three disjoint sets and where they come from.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -21,9 +24,11 @@ pub struct DataSplits {
     pub validation: ImageSet,
     /// Images that choose nothing.
     pub test: ImageSet,
+    /// Names of the classes, in the order of the labels.
+    pub class_names: Vec<String>,
     /// Origin of the bytes.
     pub provenance: Provenance,
-    /// The committed table that separates training from validation; none where the three were generated apart.
+    /// The table that separates training from validation; none where the two come apart.
     pub split: Option<SplitRecord>,
 }
 
@@ -74,14 +79,8 @@ pub(crate) fn status(dataset: &'static KnownDataset, folder: &Path) -> Result<St
     if dataset.is_embedded() {
         return Ok(Status::Embedded);
     }
-    let files = dataset.format.files();
-    let mut missing = Vec::new();
-    for file in &files {
-        if source::locate(file, folder)?.is_none() {
-            missing.push(file.name);
-        }
-    }
-    Ok(if missing.len() == files.len() {
+    let missing = source::missing(dataset, folder)?;
+    Ok(if missing.len() == dataset.format.files().len() {
         Status::Absent
     } else if !missing.is_empty() {
         Status::Incomplete { missing }
@@ -92,15 +91,17 @@ pub(crate) fn status(dataset: &'static KnownDataset, folder: &Path) -> Result<St
     })
 }
 
-/// The dataset called `name`, from the binary or from the library folder `dir`, with its committed validation split.
+/// The dataset called `name`, from the binary or from the library folder `dir`, with its validation split.
 ///
 /// # Errors
 /// An unknown name, a dataset that is not there, and everything that [`verify`] finds.
 pub fn load(name: &str, dir: &Path) -> Result<DataSplits, DataError> {
-    let (all, test, provenance) = load_unsplit(name, dir)?;
-    let table = SplitTable::committed(find(name)?)?;
+    let dataset = find(name)?;
+    let (all, test, provenance) = load_known(dataset, dir)?;
+    let table = SplitTable::of(dataset, &all)?;
     let (train, validation) = table.apply(&all)?;
-    Ok(DataSplits { train, validation, test, provenance, split: Some(table.record()) })
+    let class_names = dataset.class_names.iter().map(|&name| name.to_owned()).collect();
+    Ok(DataSplits { train, validation, test, class_names, provenance, split: Some(table.record()) })
 }
 
 /// All training images and the test images of `name`, without a validation split, and their origin.
@@ -121,7 +122,7 @@ pub(crate) fn load_known(
         Some(sources) => {
             let unpacked = source::unpack(dataset, &sources)?;
             unpacked.check_known(dataset)?;
-            let (train, test) = unpacked.decode(dataset)?;
+            let (train, test) = unpacked.decode(dataset, None)?;
             Ok((train, test, provenance(dataset, Trust::Embedded, &unpacked)))
         }
         None => load_folder(dataset, &dir.join(dataset.name)),
@@ -142,7 +143,7 @@ fn load_folder(dataset: &'static KnownDataset, folder: &Path) -> Result<(ImageSe
         }
         (Err(unknown), None) => return Err(unknown),
     };
-    let (train, test) = unpacked.decode(dataset)?;
+    let (train, test) = unpacked.decode(dataset, Some(&folder.join(CACHE_NAME)))?;
     Ok((train, test, provenance(dataset, trust, &unpacked)))
 }
 

@@ -10,6 +10,7 @@ use tempfile::TempDir;
 use crate::import::{Import, import_known};
 use crate::library::{Status, load_known, status};
 use crate::manifest::{Format, IdxFiles, KnownDataset, KnownFile};
+use crate::split::{HeldOut, SplitRule};
 use crate::{DataError, DataErrorKind, Trust, sha256_hex};
 
 const NAMES: [&str; 4] = ["a-images", "a-labels", "b-images", "b-labels"];
@@ -44,7 +45,7 @@ fn tiny() -> &'static KnownDataset {
         other_names: other,
         bytes: bytes.len() as u64,
         sha256: sha256_hex(bytes).leak(),
-        gzip_sha256: "",
+        gzip_sha256: None,
     };
     Box::leak(Box::new(KnownDataset {
         name: "tiny",
@@ -62,7 +63,7 @@ fn tiny() -> &'static KnownDataset {
             test_images: file(NAMES[2], &[], &c),
             test_labels: file(NAMES[3], &[], &d),
         }),
-        split: ("none", ""),
+        split: SplitRule::Drawn(HeldOut::PerClass(1)),
     }))
 }
 

@@ -1,4 +1,8 @@
-//! The validation split: which training images are held out, fixed by a committed text file for each dataset.
+//! The validation split: which training images are held out.
+//!
+//! MNIST and Fashion-MNIST have a committed table. For every other set the table is drawn from the labels each time it
+//! is loaded, by the same rule ([`SplitTable::generate`]) and with the same [`SEED`]: the same labels in the same order
+//! give the same table, and reports carry its SHA-256.
 //!
 //! A table's first line is a header such as
 //!
@@ -6,8 +10,9 @@
 //! # neokd-split 1 dataset=mnist training_images=60000 per_class=500 seed=1
 //! ```
 //!
-//! and every further line is the index of one held-out image, counted from 0 in the training file, in rising order. The
-//! committed tables were made by [`SplitTable::generate`] with [`PER_CLASS`] and [`SEED`]; `examples/write_split.rs` calls it.
+//! (`per_class=10%` where a tenth of each class is held out), and every further line is the index of one held-out
+//! image, counted from 0 in the training file, in rising order. The committed tables were made by
+//! [`SplitTable::generate`] with [`PER_CLASS`] and [`SEED`]; `examples/write_split.rs` calls it.
 
 use serde::Serialize;
 
@@ -16,12 +21,63 @@ use crate::random::{below, stream};
 use crate::{DataError, ImageSet, sha256_hex};
 
 /// Images of each class that the committed tables hold out.
-pub const PER_CLASS: usize = 500;
+pub const PER_CLASS: HeldOut = HeldOut::PerClass(500);
 
-/// Seed of the committed tables.
+/// The share of each class that is held out where nothing else is laid down.
+pub const TENTH: HeldOut = HeldOut::Percent(10);
+
+/// Seed of every table that this crate commits or draws by itself.
 pub const SEED: u64 = 1;
 
-const HEADER_FORM: &str = "# neokd-split 1 dataset=NAME training_images=COUNT per_class=COUNT seed=SEED";
+const HEADER_FORM: &str = "# neokd-split 1 dataset=NAME training_images=COUNT per_class=COUNT[%] seed=SEED";
+
+/// What [`SplitRecord::file`] says of a table that is not committed.
+const DRAWN: &str = "drawn from the labels";
+
+/// How many images of each class are held out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum HeldOut {
+    /// So many of every class.
+    PerClass(u32),
+    /// So many in a hundred of each class, rounded down, but at least one.
+    Percent(u32),
+}
+
+impl HeldOut {
+    fn count(self, members: usize) -> usize {
+        match self {
+            Self::PerClass(count) => count as usize,
+            Self::Percent(percent) => (members as u128 * u128::from(percent) / 100).max(1) as usize,
+        }
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        match text.strip_suffix('%') {
+            Some(percent) => percent.parse().ok().map(Self::Percent),
+            None => text.parse().ok().map(Self::PerClass),
+        }
+    }
+}
+
+impl std::fmt::Display for HeldOut {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::PerClass(count) => write!(f, "{count}"),
+            Self::Percent(percent) => write!(f, "{percent}%"),
+        }
+    }
+}
+
+/// Where a known dataset's table comes from.
+#[derive(Debug)]
+pub(crate) enum SplitRule {
+    /// File name and content of a committed table.
+    Committed(&'static str, &'static str),
+    /// Drawn from the labels with [`SEED`].
+    Drawn(HeldOut),
+}
 
 /// A parsed or generated table.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,7 +85,7 @@ pub struct SplitTable {
     file: String,
     dataset: String,
     training_images: u32,
-    per_class: u32,
+    held_out: HeldOut,
     seed: u64,
     validation: Vec<u32>,
     sha256: String,
@@ -39,7 +95,7 @@ pub struct SplitTable {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct SplitRecord {
-    /// The committed table, relative to this crate.
+    /// The committed table, relative to this crate; or that it was drawn from the labels.
     pub file: String,
     /// SHA-256 of the table's text, lower-case hexadecimal.
     pub sha256: String,
@@ -47,52 +103,76 @@ pub struct SplitRecord {
     pub train_images: usize,
     /// Images held out.
     pub validation_images: usize,
-    /// Images of each class that the generator held out.
-    pub per_class: u32,
+    /// Images of each class that the generator held out: `per_class`, or `percent` of them.
+    #[serde(flatten)]
+    pub held_out: HeldOut,
     /// Seed of the generator.
     pub seed: u64,
 }
 
 impl SplitTable {
-    /// The committed table of `dataset`.
+    /// The committed table of `dataset`; none where the table is drawn from the labels.
     ///
     /// # Errors
     /// Those of [`Self::parse`], if the table was damaged before this binary was built.
-    pub fn committed(dataset: &KnownDataset) -> Result<Self, DataError> {
-        let (file, text) = dataset.split;
-        Self::parse(file, text)
+    pub fn committed(dataset: &KnownDataset) -> Result<Option<Self>, DataError> {
+        match dataset.split {
+            SplitRule::Committed(file, text) => Self::parse(file, text).map(Some),
+            SplitRule::Drawn(_) => Ok(None),
+        }
     }
 
-    /// Draws `per_class` images of each class of `training`, without replacement.
-    ///
-    /// Class by class in the order of the labels, the class's indices in rising order are shuffled by the first `per_class`
-    /// steps of Fisher and Yates: step i exchanges entry i with a uniformly drawn entry from i on. The draws come from ChaCha8,
-    /// keyed by `seed` (8 bytes little-endian, then zeros) on stream 0, as 32-bit integers with rejection of the biased tail.
+    /// The table of `dataset` whose training images are `training`: the committed one, or the one that its rule draws.
     ///
     /// # Errors
-    /// A class with fewer than `per_class` images, or a part that would be left empty.
+    /// Those of [`Self::parse`] and [`Self::generate`].
+    pub fn of(dataset: &KnownDataset, training: &ImageSet) -> Result<Self, DataError> {
+        match dataset.split {
+            SplitRule::Committed(file, text) => Self::parse(file, text),
+            SplitRule::Drawn(held_out) => Self::drawn(dataset.name, training, held_out),
+        }
+    }
+
+    /// A table that no file fixes: drawn with [`SEED`] from the labels of `training` by [`Self::generate`].
+    ///
+    /// # Errors
+    /// Those of [`Self::generate`].
+    pub fn drawn(dataset: &str, training: &ImageSet, held_out: HeldOut) -> Result<Self, DataError> {
+        Self::generate(DRAWN, dataset, training, held_out, SEED)
+    }
+
+    /// Draws images of each class of `training`, without replacement. Only the labels and their order count.
+    ///
+    /// Class by class in the order of the labels, the class's indices in rising order are shuffled by the first steps
+    /// (as many as are held out) of Fisher and Yates: step i exchanges entry i with a uniformly drawn entry from i on.
+    /// The draws come from ChaCha8, keyed by `seed` (8 bytes little-endian, then zeros) on stream 0, as 32-bit integers
+    /// with rejection of the biased tail.
+    ///
+    /// # Errors
+    /// A class with fewer images than are held out, or a part that would be left empty.
     pub fn generate(
         file: &str,
         dataset: &str,
         training: &ImageSet,
-        per_class: usize,
+        held_out: HeldOut,
         seed: u64,
     ) -> Result<Self, DataError> {
         let mut rng = stream(seed, 0);
         let mut validation = Vec::new();
         for (class, mut members) in members_by_class(training).into_iter().enumerate() {
-            if members.len() < per_class {
+            let wanted = held_out.count(members.len());
+            if members.len() < wanted {
                 let (name, found) = (training.name().to_owned(), members.len());
-                return Err(DataError::ClassTooSmall { name, class, found, wanted: per_class });
+                return Err(DataError::ClassTooSmall { name, class, found, wanted });
             }
-            for step in 0..per_class {
+            for step in 0..wanted {
                 let other = step + below(&mut rng, (members.len() - step) as u32) as usize;
                 members.swap(step, other);
             }
-            validation.extend_from_slice(&members[..per_class]);
+            validation.extend_from_slice(&members[..wanted]);
         }
         validation.sort_unstable();
-        Self::parse(file, &render(dataset, training.len(), per_class, seed, &validation))
+        Self::parse(file, &render(dataset, training.len(), held_out, seed, &validation))
     }
 
     /// The table in `text`; `file` names it in errors and records.
@@ -119,7 +199,7 @@ impl SplitTable {
             file: file.into(),
             dataset: header.dataset.into(),
             training_images: header.training_images,
-            per_class: header.per_class,
+            held_out: header.held_out,
             seed: header.seed,
             validation,
             sha256: sha256_hex(text.as_bytes()),
@@ -130,7 +210,7 @@ impl SplitTable {
     #[must_use]
     pub fn to_text(&self) -> String {
         let training_images = self.training_images as usize;
-        render(&self.dataset, training_images, self.per_class as usize, self.seed, &self.validation)
+        render(&self.dataset, training_images, self.held_out, self.seed, &self.validation)
     }
 
     /// The held-out indices, rising.
@@ -147,7 +227,7 @@ impl SplitTable {
             sha256: self.sha256.clone(),
             train_images: self.training_images as usize - self.validation.len(),
             validation_images: self.validation.len(),
-            per_class: self.per_class,
+            held_out: self.held_out,
             seed: self.seed,
         }
     }
@@ -175,7 +255,7 @@ impl SplitTable {
 struct Header<'a> {
     dataset: &'a str,
     training_images: u32,
-    per_class: u32,
+    held_out: HeldOut,
     seed: u64,
 }
 
@@ -186,7 +266,7 @@ impl<'a> Header<'a> {
         let header = Self {
             dataset: value("dataset")?,
             training_images: value("training_images")?.parse().ok()?,
-            per_class: value("per_class")?.parse().ok()?,
+            held_out: HeldOut::parse(value("per_class")?)?,
             seed: value("seed")?.parse().ok()?,
         };
         fields.next().is_none().then_some(header)
@@ -228,9 +308,9 @@ fn members_by_class(set: &ImageSet) -> Vec<Vec<u32>> {
     members
 }
 
-fn render(dataset: &str, training_images: usize, per_class: usize, seed: u64, validation: &[u32]) -> String {
+fn render(dataset: &str, training_images: usize, held_out: HeldOut, seed: u64, validation: &[u32]) -> String {
     let mut text = format!(
-        "# neokd-split 1 dataset={dataset} training_images={training_images} per_class={per_class} seed={seed}\n"
+        "# neokd-split 1 dataset={dataset} training_images={training_images} per_class={held_out} seed={seed}\n"
     );
     for index in validation {
         text += &index.to_string();

@@ -59,6 +59,7 @@ pub fn synthetic(
         train: part("train", 1, n_train)?,
         validation: part("validation", 2, n_validation)?,
         test: part("test", 3, n_test)?,
+        class_names: (0..classes).map(|class| class.to_string()).collect(),
         provenance: Provenance {
             dataset: format!(
                 "synthetic (seed {seed}, {n_train}+{n_validation}+{n_test} images, \

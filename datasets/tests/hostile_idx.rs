@@ -52,9 +52,9 @@ fn valid_files_parse_raw_and_gzipped() {
 
 #[test]
 fn empty_files() {
-    assert!(matches!(image_error(&[]), DataError::Empty { expected: "images", .. }));
+    assert!(matches!(image_error(&[]), DataError::Empty { expected: "IDX images", .. }));
     assert!(matches!(image_error(&gzip(&[])), DataError::Empty { .. }));
-    assert!(matches!(parse_labels(&[], 10, "f"), Err(DataError::Empty { expected: "labels", .. })));
+    assert!(matches!(parse_labels(&[], 10, "f"), Err(DataError::Empty { expected: "IDX labels", .. })));
 }
 
 #[test]

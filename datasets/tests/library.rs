@@ -1,10 +1,11 @@
 //! The library folder as a user meets it: names, places, and (where the files are at hand) a real import.
 #![allow(clippy::unwrap_used)]
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use neokd_datasets::manifest::Format;
 use neokd_datasets::{DataError, Status, Trust, data_dir_from, import, known, list, load, verify};
 
 #[test]
@@ -31,18 +32,31 @@ fn every_known_dataset_is_listed_and_says_how_to_get_it() {
     }
 }
 
+fn is_hex(digest: &str, len: usize) -> bool {
+    digest.len() == len && digest.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+}
+
 #[test]
 fn manifest_entries_are_consistent() {
     for dataset in known() {
-        let [channels, height, width] = dataset.shape;
         let files = dataset.format.files();
-        let images = (dataset.train_images * channels * height * width + 16) as u64;
-        assert_eq!((files[0].bytes, files[1].bytes), (images, dataset.train_images as u64 + 8));
-        for file in files {
-            for digest in [file.sha256, file.gzip_sha256] {
-                assert!(digest.len() == 64 && digest.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)));
-            }
+        let total: u64 = files.iter().map(|file| file.bytes).sum();
+        let images = (dataset.train_images + dataset.test_images) as u64;
+        let pixels = dataset.shape.iter().product::<usize>() as u64;
+        let expected = match &dataset.format {
+            Format::Idx(_) => images * (pixels + 1) + 2 * (16 + 8),
+            Format::Cifar(files) => images * files.kind.record_len() as u64,
+            _ => total,
+        };
+        assert_eq!(total, expected, "{}", dataset.name);
+        let digests = files.iter().flat_map(|file| [Some(file.sha256), file.gzip_sha256]).flatten();
+        let archive = dataset.format.archive();
+        for digest in digests.chain(archive.map(|archive| archive.sha256)) {
+            assert!(is_hex(digest, 64), "{}: {digest}", dataset.name);
         }
+        assert!(archive.is_none_or(|archive| is_hex(archive.md5, 32)));
+        let names = dataset.class_names.iter().collect::<HashSet<_>>();
+        assert_eq!(names.len(), dataset.classes(), "{}: a class name is there twice", dataset.name);
     }
 }
 

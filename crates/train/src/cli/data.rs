@@ -16,7 +16,7 @@ pub(super) enum Action {
     Import {
         /// Name of the data set
         name: String,
-        /// Folder that holds its files
+        /// Archive, or folder that holds its files
         path: PathBuf,
         /// Accept files whose digest is not the known one; every report will say so
         #[arg(long)]
