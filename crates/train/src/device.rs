@@ -15,7 +15,8 @@ use crate::Error;
 /// A device as a user names it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DeviceChoice {
-    /// The fastest that is present: CUDA, then Vulkan, then WGPU, then the CPU.
+    /// The fastest that is present: CUDA, then Vulkan, then WGPU, then the CPU; software drivers of
+    /// graphics interfaces are passed over.
     #[default]
     Auto,
     /// The CPU, with Burn's Flex backend.
@@ -168,10 +169,15 @@ fn describe(device: &Device) -> String {
     format!("{device:?}")
 }
 
+/// A graphics driver that computes on the CPU (llvmpipe, SwiftShader): slower than Flex, there for tests.
+fn is_software(device: &Device) -> bool {
+    describe(device).contains("kind: Cpu")
+}
+
 fn auto() -> Result<(Device, String), Error> {
     for kind in [Gpu::Cuda, Gpu::Vulkan, Gpu::Wgpu] {
-        if let Some(device) = found(kind).into_iter().next() {
-            let name = format!("{}:0 ({})", kind.name(), describe(&device));
+        if let Some((index, device)) = found(kind).into_iter().enumerate().find(|(_, device)| !is_software(device)) {
+            let name = format!("{}:{index} ({})", kind.name(), describe(&device));
             return Ok((device, name));
         }
     }
