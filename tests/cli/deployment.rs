@@ -1,5 +1,6 @@
 //! Weights from elsewhere, what they cost, and leaving early.
 
+use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -52,6 +53,44 @@ fn weights_go_to_our_names_and_back_unchanged() {
     let refused =
         neokd().args(["convert", "--from"]).arg(&theirs).arg("--model").arg(&ours).arg("--out").arg(&again).output();
     assert_failure(&refused.unwrap(), 2, &["again.safetensors", "exists already"]);
+}
+
+#[test]
+fn logits_equal_the_original_codes_for_converted_and_for_original_weights() {
+    let folder = tempfile::tempdir().unwrap();
+    let converted = converted(folder.path());
+    let expected = tensors(&golden("io.safetensors"));
+    let data = golden("io.safetensors");
+    let logits = |weights: &Path, model: bool, name: &str| {
+        let out = folder.path().join(name);
+        let mut command = neokd();
+        command.args(["logits", "--batch-size", "3", "--weights"]).arg(weights).arg("--data").arg(&data);
+        command.arg("--out").arg(&out).arg("--data-dir").arg(folder.path());
+        if model {
+            command.arg("--model").arg(golden("model.toml"));
+        }
+        assert_success(&command.output().unwrap());
+        tensors(&out)
+    };
+    for found in
+        [logits(&converted, false, "a.safetensors"), logits(&golden("weights.safetensors"), true, "b.safetensors")]
+    {
+        for exit in 0..3 {
+            let name = format!("logits.{exit}");
+            assert_eq!(found[&name].len(), 80);
+            let close = found[&name].iter().zip(&expected[&name]).all(|(our, their)| (our - their).abs() < 1e-4);
+            assert!(close, "{name}");
+        }
+    }
+}
+
+/// The 32-bit floats of a safetensors file.
+fn tensors(path: &Path) -> HashMap<String, Vec<f32>> {
+    let bytes = fs::read(path).unwrap();
+    let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let floats = file.iter().filter(|(_, view)| view.dtype() == safetensors::Dtype::F32);
+    let decode = |data: &[u8]| data.chunks(4).map(|word| f32::from_le_bytes(word.try_into().unwrap())).collect();
+    floats.map(|(name, view)| (name.to_string(), decode(view.data()))).collect()
 }
 
 #[test]

@@ -31,6 +31,7 @@ fn a_bad_configuration_names_the_key_the_value_and_the_cure() {
         ("model.classes=7", &["7 classes", "10 classes", "data.name"]),
         ("model.dropout=1", &["model.dropout = 1"]),
         ("model.normalization=cifar10", &["normalization", "3", "1 channels"]),
+        ("data.augmentation={ kind = \"pad-crop-flip\", pad = 40 }", &["data.augmentation", "pad", "40"]),
         ("training", &["key=value"]),
     ];
     let folder = tempfile::tempdir().unwrap();

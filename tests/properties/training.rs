@@ -17,7 +17,7 @@ use crate::cases::{data, host};
 fn config(optimizer: &str) -> RunConfig {
     let text = r#"
         model = { kind = "small-cnn" }
-        data = { name = "mnist", train_images = 40 }
+        data = { name = "mnist", train_images = 40, augmentation = { kind = "pad-crop-flip", pad = 2 } }
         threat = { epsilon = 0.1 }
         [training]
         epochs = 2

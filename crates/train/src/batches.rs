@@ -1,8 +1,10 @@
 //! Images of a data set as tensors, in an order that depends on (seed, epoch) alone.
 
+use std::num::NonZeroUsize;
+
 use burn::tensor::{Device, Tensor, TensorData};
 use neokd_attack::Batch;
-use neokd_datasets::ImageSet;
+use neokd_datasets::{Augmentation, ImageSet, augment_batch};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
@@ -22,9 +24,30 @@ pub struct LabelledBatch {
 /// # Shapes
 /// - pixels: `[indices.len(), channels, height, width]`, values in `[0, 1]`
 pub fn collect(set: &ImageSet, indices: &[usize], device: &Device) -> LabelledBatch {
+    let bytes = indices.iter().flat_map(|&index| set.image(index)).copied();
+    on_device(set, indices, bytes, device)
+}
+
+/// Moves the given images to the device as they are seen in `epoch`.
+///
+/// # Shapes
+/// As [`collect`].
+pub fn collect_augmented(
+    set: &ImageSet,
+    indices: &[usize],
+    augmentation: &Augmentation,
+    seed: u64,
+    epoch: u64,
+    device: &Device,
+) -> LabelledBatch {
+    let threads = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    let bytes = augment_batch(set, indices, augmentation, key(seed, Purpose::Augmentation, 0), epoch, threads);
+    on_device(set, indices, bytes.into_iter(), device)
+}
+
+fn on_device(set: &ImageSet, indices: &[usize], bytes: impl Iterator<Item = u8>, device: &Device) -> LabelledBatch {
     let [channels, height, width] = set.shape();
-    let bytes = indices.iter().flat_map(|&index| set.image(index));
-    let pixels: Vec<f32> = bytes.map(|byte| f32::from(*byte) / 255.0).collect();
+    let pixels: Vec<f32> = bytes.map(|byte| f32::from(byte) / 255.0).collect();
     let labels: Vec<usize> = indices.iter().map(|&index| usize::from(set.label(index))).collect();
     let on_device: Vec<i64> = labels.iter().map(|&label| label as i64).collect();
     let batch = Batch {

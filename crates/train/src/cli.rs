@@ -7,6 +7,7 @@ mod convert;
 mod data;
 mod devices;
 mod evaluate;
+mod logits;
 mod model;
 mod output;
 mod predict;
@@ -46,6 +47,8 @@ enum Command {
     Cost(model::CostArgs),
     /// Turn weights of the original PyTorch code into safetensors, or the other way
     Convert(convert::Args),
+    /// Write the logits of every exit on a data set or a safetensors file
+    Logits(logits::Args),
     /// Classify pictures, leaving early under a policy
     Predict(predict::Args),
     /// Look at networks
@@ -115,6 +118,7 @@ fn run(cli: Cli) -> Result<(), Error> {
         Command::Calibrate(args) => calibrate::run(args, &mut out),
         Command::Cost(args) => model::cost(args, &mut out),
         Command::Convert(args) => convert::run(args, &mut out),
+        Command::Logits(args) => logits::run(args, &mut out),
         Command::Predict(args) => predict::run(args, &mut out),
         Command::Model(action) => model::show(action, &mut out),
         Command::Smoke(args) => smoke::run(args, &mut out),

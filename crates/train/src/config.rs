@@ -8,7 +8,7 @@ mod suggest;
 use std::path::Path;
 
 use neokd_attack::{AttackConfig, ThreatConfig};
-use neokd_datasets::KnownDataset;
+use neokd_datasets::{Augmentation, KnownDataset};
 use neokd_distill::LossConfig;
 use neokd_model::ModelConfig;
 use serde::{Deserialize, Serialize};
@@ -50,6 +50,9 @@ pub struct DataConfig {
     /// Train on the first so many training images only; 0 means all.
     #[serde(default)]
     pub train_images: usize,
+    /// What is done to training images, drawn from (seed, epoch, example).
+    #[serde(default)]
+    pub augmentation: Augmentation,
 }
 
 /// How a network is trained.
@@ -171,6 +174,9 @@ impl RunConfig {
         }
         if let Some(why) = self.threat.problem() {
             return fail("threat.", why);
+        }
+        if let Err(error) = self.data.augmentation.check(self.model.input_shape()) {
+            return fail("data.augmentation.", error.to_string());
         }
         let exits = self.model.exits();
         for (section, attack) in

@@ -9,7 +9,7 @@ use std::time::Instant;
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor};
 use neokd_attack::{Attack, Passes, Threat};
-use neokd_datasets::DataSplits;
+use neokd_datasets::{Augmentation, DataSplits};
 use neokd_distill::{Draw, ExitLoss, LossInput, LossTerms};
 use neokd_model::{Frozen, MultiExit};
 
@@ -124,7 +124,7 @@ impl<'a> Fit<'a> {
         while state.progress.epoch < self.length.epochs {
             let order = self.order(state.progress.epoch);
             while state.progress.position < self.length.steps_per_epoch {
-                let batch = self.batch(&order, state.progress.position);
+                let batch = self.batch(&order, state.progress.epoch, state.progress.position);
                 let record = self.step(state, &batch)?;
                 observer.step(&record, &self.length);
                 log.write(&Record::Step(record))?;
@@ -158,7 +158,7 @@ impl<'a> Fit<'a> {
     /// # Errors
     /// As [`run`](Self::run).
     pub fn probe(&self, state: &mut TrainingState) -> Result<(), Error> {
-        self.step(state, &self.batch(&self.order(0), 0)).map(|_| ())
+        self.step(state, &self.batch(&self.order(0), 0, 0)).map(|_| ())
     }
 
     /// One training step.
@@ -196,9 +196,14 @@ impl<'a> Fit<'a> {
         batches::epoch_order(images, self.config.seed, epoch)
     }
 
-    fn batch(&self, order: &[usize], position: u64) -> LabelledBatch {
+    fn batch(&self, order: &[usize], epoch: u64, position: u64) -> LabelledBatch {
         let start = position as usize * self.length.batch_size;
-        batches::collect(&self.data.train, &order[start..start + self.length.batch_size], self.device)
+        let indices = &order[start..start + self.length.batch_size];
+        let (set, config) = (&self.data.train, self.config);
+        match &config.data.augmentation {
+            Augmentation::None => batches::collect(set, indices, self.device),
+            augmentation => batches::collect_augmented(set, indices, augmentation, config.seed, epoch, self.device),
+        }
     }
 
     fn looks_at(&self, step: u64) -> bool {

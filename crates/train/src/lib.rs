@@ -23,6 +23,7 @@ pub mod error;
 pub mod evaluate;
 pub mod files;
 pub mod fit;
+pub mod images;
 pub mod interval;
 pub mod metrics;
 pub mod model_file;

@@ -9,6 +9,8 @@ pub enum Purpose {
     Weights,
     /// Order of the training images, per epoch.
     Order,
+    /// Augmentation of the training images; the epoch enters there.
+    Augmentation,
     /// Dropout masks, per step.
     Dropout,
     /// The training attack's random starts, per epoch.

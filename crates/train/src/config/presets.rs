@@ -28,4 +28,19 @@ pub const PRESETS: &[Preset] = &[
         summary: "MNIST, SmallCNN, NEO-KD: the full recipe, 61 epochs, 40-step attacks",
         text: include_str!("../../configs/mnist.toml"),
     },
+    Preset {
+        name: "cifar10",
+        summary: "CIFAR-10, MSDNet with three exits, NEO-KD; for a GPU",
+        text: include_str!("../../configs/cifar10.toml"),
+    },
+    Preset {
+        name: "cifar100",
+        summary: "CIFAR-100, MSDNet with seven exits, NEO-KD; for a GPU",
+        text: include_str!("../../configs/cifar100.toml"),
+    },
+    Preset {
+        name: "tiny-imagenet",
+        summary: "Tiny-ImageNet, MSDNet with five exits, NEO-KD; for a GPU",
+        text: include_str!("../../configs/tiny-imagenet.toml"),
+    },
 ];

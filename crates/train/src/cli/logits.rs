@@ -1,0 +1,79 @@
+//! `neokd logits`: what every exit says to images, as tensors.
+
+use std::path::PathBuf;
+
+use neokd_model::weights::{self, HostTensor, Metadata, TensorMap};
+use neokd_model::{Frozen, ModelConfig, Network};
+
+use super::progress::image_bar;
+use super::{DataFlag, DeviceFlag, Output};
+use crate::{Error, checkpoint, device, files, images, model_file};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The network, for weights that do not carry it: a TOML file with its keys
+    #[arg(long, value_name = "FILE")]
+    model: Option<PathBuf>,
+    /// A weights file or checkpoint; with --model also files of the original PyTorch code
+    #[arg(long, value_name = "FILE")]
+    weights: PathBuf,
+    /// A data set, whose test images are taken, or a safetensors file with images and labels
+    #[arg(long = "data", value_name = "NAME|FILE")]
+    source: String,
+    /// The safetensors file to write: tensors logits.0, logits.1, ... of [images, classes]
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+    /// Number of images from the start; 0 means all
+    #[arg(long, default_value_t = 0)]
+    images: usize,
+    /// Images per pass
+    #[arg(long, default_value_t = 100)]
+    batch_size: usize,
+    #[command(flatten)]
+    device: DeviceFlag,
+    #[command(flatten)]
+    data: DataFlag,
+}
+
+pub(super) fn run(args: Args, out: &mut Output) -> Result<(), Error> {
+    if args.out.exists() {
+        return Err(Error::Config(format!("{}: exists already; choose another --out", args.out.display())));
+    }
+    let (device, _) = device::open(args.device.device)?;
+    let (config, network) = network(&args, &device)?;
+    let source = images::load(&args.source, &args.data.folder()?, config.input_shape(), config.classes())?;
+    let all = images::count(&source);
+    let count = if args.images == 0 { all } else { args.images.min(all) };
+    let model = Frozen::new(&network);
+    let mut exits = vec![Vec::with_capacity(count * model.classes()); model.exits()];
+    let bar = image_bar(count);
+    for start in (0..count).step_by(args.batch_size.max(1)) {
+        let end = (start + args.batch_size.max(1)).min(count);
+        let logits = model.forward(images::pixels(&source, start, end, &device));
+        for (values, logits) in exits.iter_mut().zip(logits.as_slice()) {
+            let rows = logits.clone().into_data().try_into_vec::<f32>();
+            values.extend(rows.map_err(|error| Error::unreadable(&error))?);
+        }
+        bar.inc((end - start) as u64);
+    }
+    bar.finish_and_clear();
+    let shape = vec![count, model.classes()];
+    let tensor = |(exit, values)| (format!("logits.{exit}"), HostTensor { shape: shape.clone(), values });
+    let tensors: TensorMap = exits.into_iter().enumerate().map(tensor).collect();
+    let bytes = weights::encode(&tensors, &Metadata::new()).map_err(Error::weights(&args.out))?;
+    files::write_atomically(&args.out, &bytes)?;
+    out.line(&format!("{}: logits of {} exits on {count} images", args.out.display(), tensors.len()))
+}
+
+fn network(args: &Args, device: &burn::tensor::Device) -> Result<(ModelConfig, Network), Error> {
+    let Some(model) = &args.model else {
+        return checkpoint::load_network(&args.weights, device);
+    };
+    let config = model_file::read(model)?;
+    if let Ok((_, network)) = checkpoint::load_network(&args.weights, device) {
+        return Ok((config, network));
+    }
+    let read = weights::read_pytorch(&args.weights).map_err(Error::weights(&args.weights))?;
+    let network = weights::from_pytorch(&config, read.tensors, device).map_err(Error::weights(&args.weights))?;
+    Ok((config, network))
+}
