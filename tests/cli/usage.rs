@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::Value;
 
-use crate::command::{assert_success, neokd, run, stderr, stdout, train};
+use crate::command::{assert_failure, assert_success, neokd, run, stderr, stdout, train};
 
 #[test]
 fn a_run_directory_holds_everything_and_can_be_evaluated() {
@@ -77,6 +77,33 @@ fn resuming_a_finished_run_changes_no_number() {
     let before = read();
     assert_success(&neokd().args(["train", "--resume"]).arg(&out).output().unwrap());
     assert_eq!(before, read());
+}
+
+#[test]
+fn a_network_trains_on_a_folder_of_images_per_class() {
+    let folder = tempfile::tempdir().unwrap();
+    let tree = folder.path().join("shapes");
+    for (part, count) in [("train", 40), ("val", 8), ("test", 8)] {
+        for (class, level) in [("dark", 30), ("light", 200)] {
+            let place = tree.join(part).join(class);
+            fs::create_dir_all(&place).unwrap();
+            for number in 0..count {
+                let pixels = vec![level + number as u8; 32 * 28];
+                image::save_buffer(place.join(format!("{number}.png")), &pixels, 32, 28, image::ColorType::L8).unwrap();
+            }
+        }
+    }
+    let out = folder.path().join("run");
+    let path = format!("data.path={:?}", tree.display().to_string());
+    let library = folder.path().join("library");
+    let library = ["--data-dir", library.to_str().unwrap()];
+    let data = ["--set", &path, "--set", "data.name=shapes"].into_iter().chain(library);
+    let without_classes: Vec<&str> = data.collect();
+    let arguments = [&without_classes[..], &["--set", "model.classes=2"]].concat();
+    assert_success(&train(&out, &arguments));
+    let report: Value = serde_json::from_slice(&fs::read(out.join("report.json")).unwrap()).unwrap();
+    assert_eq!(report["data"]["provenance"]["trust"], "unverified");
+    assert_failure(&train(&folder.path().join("other"), &without_classes), 2, &["10 classes", "2 classes"]);
 }
 
 #[test]

@@ -5,7 +5,7 @@ mod overrides;
 mod presets;
 mod suggest;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use neokd_attack::{AttackConfig, ThreatConfig};
 use neokd_datasets::{Augmentation, KnownDataset};
@@ -45,8 +45,12 @@ pub struct RunConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DataConfig {
-    /// Name of a data set; `neokd data list` shows them.
+    /// Name of a data set, `neokd data list` shows them; with `path`, a name of your own.
     pub name: String,
+    /// A folder or zip archive with one folder of images per class below `train`, `val` and `test`;
+    /// images are decoded to the network's size. Absent for a data set that neokd knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<PathBuf>,
     /// Train on the first so many training images only; 0 means all.
     #[serde(default)]
     pub train_images: usize,

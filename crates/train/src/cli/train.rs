@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use burn::tensor::Device;
-use neokd_datasets::DataSplits;
+use neokd_datasets::{DataSplits, TreeOptions};
 use neokd_model::weights;
 
 use super::progress::TrainingBar;
@@ -113,10 +113,10 @@ fn configuration(args: &Args) -> Result<RunConfig, Error> {
 
 /// Loads the data of a run and checks that they suit its network.
 pub(super) fn load(config: &RunConfig, flag: &DataFlag) -> Result<DataSplits, Error> {
-    let known = config.dataset()?;
-    let data = match known.is_embedded() {
-        true => neokd_datasets::load(known.name, Path::new("")),
-        false => neokd_datasets::load(known.name, &flag.folder()?),
+    let data = match &config.data.path {
+        Some(tree) => neokd_datasets::load_tree(tree, &flag.folder()?, &TreeOptions::new(config.model.input_shape())),
+        None if config.dataset()?.is_embedded() => neokd_datasets::load(&config.data.name, Path::new("")),
+        None => neokd_datasets::load(&config.data.name, &flag.folder()?),
     }?;
     let (shape, classes) = (data.train.shape(), data.train.classes());
     if config.model.input_shape() != shape || config.model.classes() != classes {
