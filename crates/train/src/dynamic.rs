@@ -117,8 +117,10 @@ impl ExitAnswers {
     /// # Errors
     /// [`Error::Config`] if no budget is within the limit.
     pub fn calibrate(&self, data: &str, costs: &[ExitCost], limit: Option<f64>) -> Result<BudgetFile, Error> {
-        let budgets: Vec<Budget> =
-            budget_shares(self.exits.len()).into_iter().map(|shares| self.budget(shares, costs)).collect();
+        let confidence = |exit: &Vec<Answer>| exit.iter().map(|answer| answer.confidence).collect();
+        let confidences: Vec<Vec<f32>> = self.exits.iter().map(confidence).collect();
+        let shares = budget_shares(self.exits.len()).into_iter();
+        let budgets: Vec<Budget> = shares.map(|shares| self.budget(&confidences, shares, costs)).collect();
         let chosen = match limit {
             None => budgets.len() / 2,
             Some(limit) => most_accurate_within(&budgets, limit)?,
@@ -127,10 +129,8 @@ impl ExitAnswers {
         Ok(BudgetFile { schema, data: data.to_string(), n, ensemble: self.ensemble, chosen, budgets })
     }
 
-    fn budget(&self, shares: Vec<f64>, costs: &[ExitCost]) -> Budget {
-        let confidence = |exit: &Vec<Answer>| exit.iter().map(|answer| answer.confidence).collect();
-        let confidences: Vec<Vec<f32>> = self.exits.iter().map(confidence).collect();
-        let thresholds = thresholds(&confidences, &shares);
+    fn budget(&self, confidences: &[Vec<f32>], shares: Vec<f64>, costs: &[ExitCost]) -> Budget {
+        let thresholds = thresholds(confidences, &shares);
         let (mut correct, mut spent) = (0.0, 0.0);
         for (image, label) in self.labels.iter().enumerate() {
             let leaves = |exit: &usize| f64::from(confidences[*exit][image]) >= thresholds[*exit];

@@ -22,6 +22,17 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     write().map_err(Error::io("write", path))
 }
 
+/// Makes sure that `path`, given as `--out`, overwrites nothing.
+///
+/// # Errors
+/// [`Error::Config`] names the path.
+pub fn refuse_existing(path: &Path) -> Result<(), Error> {
+    match path.exists() {
+        true => Err(Error::Config(format!("{}: exists already; choose another --out", path.display()))),
+        false => Ok(()),
+    }
+}
+
 /// Reads a file whole.
 ///
 /// # Errors

@@ -55,7 +55,7 @@ impl Length {
     /// The length that a configuration asks for, on so many training images.
     pub fn of(config: &RunConfig, images: usize) -> Self {
         let training = &config.training;
-        let images = if config.data.train_images > 0 { images.min(config.data.train_images) } else { images };
+        let images = images_used(config, images);
         let all = batches::steps_per_epoch(images, training.batch_size);
         let steps = if training.steps_per_epoch > 0 { all.min(training.steps_per_epoch) } else { all };
         Self { epochs: training.epochs, steps_per_epoch: steps as u64, batch_size: training.batch_size.min(images) }
@@ -64,6 +64,14 @@ impl Length {
     /// Steps of the whole run.
     pub fn steps(&self) -> u64 {
         self.epochs * self.steps_per_epoch
+    }
+}
+
+/// How many of `images` training images the configuration lets in.
+fn images_used(config: &RunConfig, images: usize) -> usize {
+    match config.data.train_images {
+        0 => images,
+        limit => images.min(limit),
     }
 }
 
@@ -191,9 +199,7 @@ impl<'a> Fit<'a> {
     }
 
     fn order(&self, epoch: u64) -> Vec<usize> {
-        let images = self.data.train.len();
-        let images = if self.config.data.train_images > 0 { images.min(self.config.data.train_images) } else { images };
-        batches::epoch_order(images, self.config.seed, epoch)
+        batches::epoch_order(images_used(self.config, self.data.train.len()), self.config.seed, epoch)
     }
 
     fn batch(&self, order: &[usize], epoch: u64, position: u64) -> LabelledBatch {

@@ -29,9 +29,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: Args, out: &mut Output) -> Result<(), Error> {
-    if args.out.exists() {
-        return Err(Error::Config(format!("{}: exists already; choose another --out", args.out.display())));
-    }
+    files::refuse_existing(&args.out)?;
     let (device, _) = device::open(device::DeviceChoice::Cpu)?;
     if args.export.is_some() {
         let (config, network) = checkpoint::load_network(&args.from, &device)?;

@@ -36,9 +36,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: Args, out: &mut Output) -> Result<(), Error> {
-    if args.out.exists() {
-        return Err(Error::Config(format!("{}: exists already; choose another --out", args.out.display())));
-    }
+    files::refuse_existing(&args.out)?;
     let (device, _) = device::open(args.device.device)?;
     let (config, network) = network(&args, &device)?;
     let source = images::load(&args.source, &args.data.folder()?, config.input_shape(), config.classes())?;
