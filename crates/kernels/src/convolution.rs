@@ -40,13 +40,7 @@ thread_local! {
 }
 
 /// The convolution of `input` with `weight`, plus `bias`, through ReLU if `relu`.
-pub(crate) fn forward(
-    geometry: &Geometry,
-    input: &[f32],
-    weight: &[f32],
-    bias: &[f32],
-    relu: bool,
-) -> Vec<f32> {
+pub(crate) fn forward(geometry: &Geometry, input: &[f32], weight: &[f32], bias: &[f32], relu: bool) -> Vec<f32> {
     let depth = geometry.depth();
     let panels = Panels::new(geometry.outputs, depth, |row, column| weight[row * depth + column]);
     let taps = geometry.taps();

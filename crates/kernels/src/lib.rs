@@ -18,6 +18,8 @@ mod flex;
 #[cfg(feature = "flex")]
 mod geometry;
 #[cfg(feature = "flex")]
+mod norm;
+#[cfg(feature = "flex")]
 mod pool;
 #[cfg(feature = "flex")]
 mod tile;
@@ -84,6 +86,42 @@ pub fn max_pool_2x2(input: Tensor<4>) -> Tensor<4> {
         return flex::max_pool_2x2(input);
     }
     max_pool2d(input, MaxPoolOptions::new([2, 2]).with_stride([2, 2]))
+}
+
+/// What [`batch_norm_train`] gives.
+#[derive(Clone, Debug)]
+pub struct Normalized {
+    /// The normalised maps, `[batch, channels, height, width]`.
+    pub output: Tensor<4>,
+    /// Mean of each channel over batch and map, `[channels]`; no gradient passes through it.
+    pub mean: Tensor<1>,
+    /// Biased variance of each channel, `[channels]`; no gradient passes through it.
+    pub variance: Tensor<1>,
+}
+
+/// Batch normalisation with the statistics of this batch (Ioffe and Szegedy 2015, algorithm 1), then
+/// ReLU if asked, in one pass.
+///
+/// # Shapes
+/// - `input`: `[batch, channels, height, width]`
+/// - `gamma`, `beta`: `[channels]`
+pub fn batch_norm_train(
+    input: Tensor<4>,
+    gamma: Tensor<1>,
+    beta: Tensor<1>,
+    epsilon: f64,
+    relu_behind: bool,
+) -> Normalized {
+    #[cfg(feature = "flex")]
+    if flex::computes(&input) {
+        return flex::batch_norm_train(input, gamma, beta, epsilon, relu_behind);
+    }
+    let found = burn::tensor::module::batch_norm_train(input, gamma, beta, epsilon);
+    Normalized {
+        output: if relu_behind { relu(found.output) } else { found.output },
+        mean: found.mean.detach(),
+        variance: found.variance.detach(),
+    }
 }
 
 fn burn_conv2d(

@@ -40,7 +40,9 @@ impl WithSimd for Forward<'_> {
     fn with_simd<S: Simd>(self, _simd: S) {
         let Self { height, width, input, output, places } = self;
         let half = width / 2;
-        let pairs = input.chunks_exact(height * width).flat_map(|plane| plane[..height / 2 * 2 * width].chunks_exact(2 * width));
+        let pairs = input
+            .chunks_exact(height * width)
+            .flat_map(|plane| plane[..height / 2 * 2 * width].chunks_exact(2 * width));
         for ((pair, output), places) in pairs.zip(output.chunks_exact_mut(half)).zip(places.chunks_exact_mut(half)) {
             let (upper, lower) = pair.split_at(width);
             let windows = upper.chunks_exact(2).zip(lower.chunks_exact(2));

@@ -3,10 +3,10 @@
 #![cfg(feature = "flex")]
 
 use burn::tensor::activation::relu;
-use burn::tensor::module::{conv2d as burn_conv2d, max_pool2d};
+use burn::tensor::module::{batch_norm_train as burn_batch_norm, conv2d as burn_conv2d, max_pool2d};
 use burn::tensor::ops::{ConvOptions, MaxPoolOptions};
 use burn::tensor::{DType, Device, Tensor, TensorData};
-use neokd_kernels::{conv2d, conv2d_relu, max_pool_2x2};
+use neokd_kernels::{batch_norm_train, conv2d, conv2d_relu, max_pool_2x2};
 
 /// One convolution to test; sizes are per axis where there are two.
 #[derive(Clone, Copy, Debug)]
@@ -120,7 +120,7 @@ impl Tensors {
 }
 
 fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
-    tensor.into_data().to_vec().unwrap()
+    tensor.into_data().try_into_vec().unwrap()
 }
 
 fn bits(values: &[f32]) -> Vec<u32> {
@@ -392,4 +392,77 @@ fn pooling_passes_nan_on() {
         let input = Tensor::<1>::from_floats(window, &device).reshape([1, 1, 2, 2]);
         assert!(values(max_pool_2x2(input))[0].is_nan(), "NaN at {place}");
     }
+}
+
+/// Maps far from zero mean and unit variance, with the parameters of a batch-norm, all tracked.
+fn norm_tensors(shape: [usize; 4], device: &Device) -> (Tensor<4>, [Tensor<1>; 2]) {
+    let mut random = Random(8);
+    let input = random.tensor(shape, device).mul_scalar(3.0).add_scalar(2.0);
+    let [gamma, beta] = [1.0, 0.1].map(|add| random.tensor([shape[1]], device).add_scalar(add).require_grad());
+    (input.require_grad(), [gamma, beta])
+}
+
+/// Gradients of input, gamma and beta, of a fixed weighted sum of the output.
+fn norm_gradients(input: &Tensor<4>, parameters: &[Tensor<1>; 2], output: Tensor<4>) -> [Vec<f32>; 3] {
+    let weights = Random(9).tensor(output.dims(), &output.device());
+    let gradients = (output * weights).sum().backward();
+    let [gamma, beta] = parameters;
+    [
+        values(input.grad(&gradients).unwrap()),
+        values(gamma.grad(&gradients).unwrap()),
+        values(beta.grad(&gradients).unwrap()),
+    ]
+}
+
+#[test]
+fn batch_norm_and_its_gradients_are_those_of_burn() {
+    let device = Device::flex().autodiff();
+    for shape in [[1, 1, 2, 2], [3, 5, 8, 8], [2, 7, 9, 11], [19, 33, 5, 4], [4, 3, 32, 32]] {
+        for with_relu in [false, true] {
+            let (input, parameters) = norm_tensors(shape, &device);
+            let [gamma, beta] = parameters.clone();
+            let ours = batch_norm_train(input.clone(), gamma.clone(), beta.clone(), 1e-5, with_relu);
+            let theirs = burn_batch_norm(input.clone(), gamma, beta, 1e-5);
+            assert_close(&values(ours.mean), &values(theirs.mean), "mean");
+            assert_close(&values(ours.variance), &values(theirs.variance), "variance");
+            let expected = if with_relu { relu(theirs.output) } else { theirs.output };
+            assert_close(&values(ours.output.clone()), &values(expected.clone()), "output");
+            let ours = norm_gradients(&input, &parameters, ours.output);
+            let theirs = norm_gradients(&input, &parameters, expected);
+            for (what, (ours, theirs)) in ["input", "gamma", "beta"].iter().zip(ours.iter().zip(&theirs)) {
+                assert_close(ours, theirs, &format!("{what} gradient of {shape:?}, relu {with_relu}"));
+            }
+        }
+    }
+}
+
+#[test]
+fn batch_norm_gives_the_same_bits_with_any_number_of_threads() {
+    let run = || {
+        let (input, parameters) = norm_tensors([21, 9, 7, 6], &Device::flex().autodiff());
+        let [gamma, beta] = parameters.clone();
+        let output = batch_norm_train(input.clone(), gamma, beta, 1e-5, true).output;
+        let gradients = norm_gradients(&input, &parameters, output.clone());
+        (bits(&values(output)), gradients.map(|gradient| bits(&gradient)))
+    };
+    let expected = run();
+    for threads in [1, 2, 5] {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        assert!(pool.install(run) == expected, "{threads} threads");
+    }
+}
+
+#[test]
+fn batch_norm_of_untracked_parameters_passes_the_same_gradient_to_the_input() {
+    let device = Device::flex().autodiff();
+    let (input, parameters) = norm_tensors([5, 4, 6, 6], &device);
+    let [gamma, beta] = parameters.clone();
+    let all = batch_norm_train(input.clone(), gamma.clone(), beta.clone(), 1e-5, true).output;
+    let [expected, ..] = norm_gradients(&input, &parameters, all);
+    let alone = batch_norm_train(input.clone(), gamma.detach(), beta.detach(), 1e-5, true).output;
+    let weights = Random(9).tensor(alone.dims(), &device);
+    let gradients = (alone * weights).sum().backward();
+    assert_eq!(values(input.grad(&gradients).unwrap()), expected);
+    let [gamma, beta] = parameters;
+    assert!(gamma.grad(&gradients).is_none() && beta.grad(&gradients).is_none());
 }
