@@ -1,11 +1,13 @@
 //! A convolution followed by batch-norm, the unit of which the larger backbones are made.
 
-use burn::module::Module;
+use burn::module::{Module, RunningState};
 use burn::nn::BatchNorm;
 use burn::nn::conv::Conv2d;
 use burn::tensor::Tensor;
 use burn::tensor::activation::relu;
+use neokd_kernels::batch_norm_train;
 
+use crate::layers::{convolve, convolve_with};
 use crate::{CostCounter, Initializer};
 
 /// Convolution, then batch-norm (Ioffe and Szegedy 2015).
@@ -13,25 +15,75 @@ use crate::{CostCounter, Initializer};
 pub(crate) struct ConvNorm {
     conv: Conv2d,
     norm: BatchNorm,
+    #[module(skip)]
+    folded: Option<Folded>,
+}
+
+/// A batch-norm with fixed statistics put into the convolution before it.
+#[derive(Clone, Debug)]
+struct Folded {
+    weight: Tensor<4>,
+    bias: Tensor<1>,
 }
 
 impl ConvNorm {
     /// Puts a batch-norm behind `conv`.
     pub(crate) fn new(conv: Conv2d, layers: &Initializer) -> Self {
         let [outputs, ..] = conv.weight.shape().dims::<4>();
-        Self { conv, norm: layers.batch_norm(outputs) }
+        Self { conv, norm: layers.batch_norm(outputs), folded: None }
     }
 
     /// # Shapes
     /// - `map`: `[batch, inputs, height, width]`
     /// - output: `[batch, outputs, ceil(height / stride), ceil(width / stride)]`
     pub(crate) fn forward(&self, map: Tensor<4>) -> Tensor<4> {
-        self.norm.forward(self.conv.forward(map))
+        match &self.folded {
+            Some(folded) => convolve_with(&self.conv, map, folded.weight.clone(), Some(folded.bias.clone()), false),
+            None => self.normalize(convolve(&self.conv, map), false),
+        }
     }
 
     /// [`forward`](Self::forward), then ReLU.
     pub(crate) fn forward_relu(&self, map: Tensor<4>) -> Tensor<4> {
-        relu(self.forward(map))
+        match &self.folded {
+            Some(folded) => convolve_with(&self.conv, map, folded.weight.clone(), Some(folded.bias.clone()), true),
+            None => self.normalize(convolve(&self.conv, map), true),
+        }
+    }
+
+    /// The same map in evaluation mode, up to rounding, at the cost of the convolution alone:
+    /// weights times `gamma / sqrt(variance + epsilon)`, and a bias that holds the rest.
+    pub(crate) fn fold(&mut self) {
+        let (mean, variance) = (self.norm.running_mean.value(), self.norm.running_var.value());
+        let scale = self.norm.gamma.val() / variance.add_scalar(self.norm.epsilon).sqrt();
+        let mean = match &self.conv.bias {
+            Some(bias) => mean - bias.val(),
+            None => mean,
+        };
+        let bias = self.norm.beta.val() - mean * scale.clone();
+        let [outputs] = scale.dims();
+        let weight = self.conv.weight.val() * scale.reshape([outputs, 1, 1, 1]);
+        self.folded = Some(Folded { weight, bias });
+    }
+
+    fn normalize(&self, map: Tensor<4>, relu_behind: bool) -> Tensor<4> {
+        let norm = &self.norm;
+        // Burn's own rule: a layer trains if its flag and its device say so.
+        if !(map.device().is_autodiff() && norm.training.is_enabled()) {
+            let output = norm.forward(map);
+            return if relu_behind { relu(output) } else { output };
+        }
+        let found = batch_norm_train(map, norm.gamma.val(), norm.beta.val(), norm.epsilon, relu_behind);
+        self.follow(&norm.running_mean, found.mean);
+        self.follow(&norm.running_var, found.variance);
+        found.output
+    }
+
+    /// Moves a running statistic towards that of the batch: `(1 - momentum) old + momentum new`.
+    fn follow(&self, running: &RunningState<Tensor<1>>, of_batch: Tensor<1>) {
+        let momentum = self.norm.momentum;
+        let old = running.value_sync().to_device(&of_batch.device());
+        running.update((old.mul_scalar(1.0 - momentum) + of_batch.mul_scalar(momentum)).detach());
     }
 }
 

@@ -14,6 +14,7 @@ mod cost;
 mod dropout;
 pub mod early_exit;
 mod initializer;
+mod layers;
 mod msdnet;
 mod multi_exit;
 mod network;

@@ -52,6 +52,14 @@ pub trait MultiExit: Module {
     /// give the same output, so a training step can be repeated from its number alone.
     fn reseed(&self, _key: u64) {}
 
+    /// The same network in evaluation mode, made cheaper to run, for example with batch-norm folded
+    /// into the convolutions; equal logits up to rounding. [`Frozen::new`] calls it on its own copy.
+    ///
+    /// A network without such a form keeps the default, which changes nothing.
+    fn folded(self) -> Self {
+        self
+    }
+
     /// Logits of all exits.
     ///
     /// # Shapes
@@ -196,7 +204,7 @@ pub struct Frozen<M> {
 impl<M: MultiExit> Frozen<M> {
     /// Freezes a copy of `model`; the original is left as it is.
     pub fn new(model: &M) -> Self {
-        Self { module: model.valid() }
+        Self { module: model.valid().folded() }
     }
 
     /// Number of exits.

@@ -143,6 +143,14 @@ impl MultiExit for Network {
         each!(self, network => network.costs())
     }
 
+    fn folded(self) -> Self {
+        match self {
+            Self::SmallCnn(network) => Self::SmallCnn(network.folded()),
+            Self::MsdNet(network) => Self::MsdNet(network.folded()),
+            Self::RdiResNet(network) => Self::RdiResNet(network.folded()),
+        }
+    }
+
     fn enter(&self, pixels: Tensor<4>) -> Features {
         each!(self, network => network.enter(pixels))
     }

@@ -17,9 +17,8 @@
 use burn::module::Module;
 use burn::nn::Linear;
 use burn::tensor::activation::relu;
-use burn::tensor::module::max_pool2d;
-use burn::tensor::ops::MaxPoolOptions;
 use burn::tensor::{Device, Tensor};
+use neokd_kernels::max_pool_2x2;
 use serde::{Deserialize, Serialize};
 
 use crate::conv_norm::{ConvNorm, count_conv_norm, count_conv_norm_relu};
@@ -239,6 +238,12 @@ impl ResidualBlock {
         }
     }
 
+    fn fold(&mut self) {
+        self.conv1.fold();
+        self.conv2.fold();
+        self.shortcut.iter_mut().for_each(ConvNorm::fold);
+    }
+
     fn forward(&self, map: Tensor<4>) -> Tensor<4> {
         let branch = self.conv2.forward(self.conv1.forward_relu(map.clone()));
         let shortcut = match &self.shortcut {
@@ -267,9 +272,14 @@ impl EarlyHead {
         }
     }
 
+    fn fold(&mut self) {
+        self.conv1.fold();
+        self.conv2.fold();
+    }
+
     fn forward(&self, map: Tensor<4>) -> Tensor<2> {
-        let hidden = self.conv1.forward_relu(halve(map));
-        self.linear.forward(mean(self.conv2.forward(halve(hidden))))
+        let hidden = self.conv1.forward_relu(max_pool_2x2(map));
+        self.linear.forward(mean(self.conv2.forward(max_pool_2x2(hidden))))
     }
 }
 
@@ -288,7 +298,7 @@ impl MiddleHead {
     }
 
     fn forward(&self, map: Tensor<4>) -> Tensor<2> {
-        self.linear.forward(mean(self.block.forward(halve(map))))
+        self.linear.forward(mean(self.block.forward(max_pool_2x2(map))))
     }
 }
 
@@ -321,6 +331,14 @@ impl MultiExit for RdiResNet {
         self.config.costs()
     }
 
+    fn folded(mut self) -> Self {
+        self.stem.fold();
+        self.blocks.iter_mut().for_each(ResidualBlock::fold);
+        self.early.iter_mut().for_each(EarlyHead::fold);
+        self.middle.iter_mut().for_each(|head| head.block.fold());
+        self
+    }
+
     fn enter(&self, pixels: Tensor<4>) -> Features {
         Features::single(self.config.normalization.apply(pixels))
     }
@@ -347,10 +365,6 @@ impl MultiExit for RdiResNet {
 
 fn convolution(layers: &mut Initializer, channels: [usize; 2], kernel: usize, stride: usize) -> ConvNorm {
     ConvNorm::new(layers.fan_out_convolution(channels, kernel, stride), layers)
-}
-
-fn halve(map: Tensor<4>) -> Tensor<4> {
-    max_pool2d(map, MaxPoolOptions::new([2, 2]).with_stride([2, 2]))
 }
 
 /// Mean over each map: `[batch, channels, height, width]` to `[batch, channels]`.

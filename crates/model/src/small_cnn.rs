@@ -15,11 +15,11 @@ use burn::module::Module;
 use burn::nn::Linear;
 use burn::nn::conv::Conv2d;
 use burn::tensor::activation::relu;
-use burn::tensor::module::max_pool2d;
-use burn::tensor::ops::MaxPoolOptions;
 use burn::tensor::{Device, Tensor};
+use neokd_kernels::max_pool_2x2;
 use serde::{Deserialize, Serialize};
 
+use crate::layers::{convolve, convolve_relu};
 use crate::{CostCounter, Dropout, ExitCost, Features, Initializer, MultiExit, Normalization};
 
 const HIDDEN: usize = 200;
@@ -193,17 +193,17 @@ impl MultiExit for SmallCnn {
     fn advance(&self, features: Features, stage: usize) -> Features {
         let map = features.into_single();
         Features::single(match stage {
-            0 => relu(self.conv1.forward(map)),
-            1 => relu(self.conv3.forward(halve(relu(self.conv2.forward(map))))),
-            _ => halve(relu(self.conv4.forward(map))),
+            0 => convolve_relu(&self.conv1, map),
+            1 => convolve_relu(&self.conv3, max_pool_2x2(convolve_relu(&self.conv2, map))),
+            _ => max_pool_2x2(convolve_relu(&self.conv4, map)),
         })
     }
 
     fn head(&self, features: &Features, exit: usize) -> Tensor<2> {
         let map = features.clone().into_single();
         match exit {
-            0 => self.exit1.head.linear(halve(self.exit1.conv.forward(map))),
-            1 => self.exit2.linear(halve(map)),
+            0 => self.exit1.head.linear(max_pool_2x2(convolve(&self.exit1.conv, map))),
+            1 => self.exit2.linear(max_pool_2x2(map)),
             _ => self.exit3.with_activations(map),
         }
     }
@@ -218,8 +218,4 @@ impl MultiExit for SmallCnn {
     fn costs(&self) -> Vec<ExitCost> {
         self.config.costs()
     }
-}
-
-fn halve(map: Tensor<4>) -> Tensor<4> {
-    max_pool2d(map, MaxPoolOptions::new([2, 2]).with_stride([2, 2]))
 }

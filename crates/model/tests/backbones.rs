@@ -1,6 +1,7 @@
 //! What every backbone promises, on small random networks of each kind.
 #![allow(clippy::unwrap_used)]
 
+use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 use neokd_model::weights::{self, TensorMap, WeightsError};
 use neokd_model::{Frozen, ModelConfig, MultiExit, Network};
@@ -124,6 +125,26 @@ fn training_moves_batch_norm_statistics_and_a_frozen_pass_does_not() {
         frozen.forward(input.clone()).as_slice()[0].clone().sum().backward();
         assert_eq!(statistics(&network), trained, "{config:?}");
         assert_eq!(statistics(frozen.network()), trained, "{config:?}");
+    }
+}
+
+#[test]
+fn folding_batch_norm_changes_no_logit_beyond_rounding() {
+    let device = Device::flex().autodiff();
+    for config in models() {
+        let network = config.init(1, &device).train();
+        let input = pixels(&network, 5, &device);
+        // Statistics that are neither zero nor one.
+        network.forward(input.clone());
+        let (plain, input) = (network.valid(), input.inner());
+        let (plain, folded) = (plain.forward(input.clone()), Frozen::new(&network).forward(input));
+        for (plain, folded) in plain.as_slice().iter().zip(folded.as_slice()) {
+            let (plain, folded) = (host(plain), host(folded));
+            let largest = plain.iter().fold(1.0_f32, |largest, logit| largest.max(logit.abs()));
+            for (plain, folded) in plain.iter().zip(&folded) {
+                assert!((plain - folded).abs() <= 1e-5 * largest, "{config:?}: {folded} instead of {plain}");
+            }
+        }
     }
 }
 

@@ -1,10 +1,17 @@
-//! Speed of the steps that a run is made of: inference, attack step, training steps.
+//! Speed and memory of the steps that a run is made of: inference, attack step, training steps.
 //!
-//! `cargo xtask bench [--device D] [--batch N] [--rounds N] [--json FILE]`. Machines are shared and
-//! noisy: the arms take turns in every round, and the median over the rounds is what counts.
+//! `cargo xtask bench [--network NAME]... [--device D] [--batch N] [--rounds N] [--json FILE]
+//! [--baseline FILE]`. Machines are shared and noisy: the arms take turns in every round, and ratios
+//! to a baseline or to an opponent are taken round by round.
+//!
+//! `--against pytorch [--python PROGRAM]` runs xtask/pytorch/steps.py beside it, in turn, arm by arm.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Instant;
 
 use burn::module::Module;
@@ -12,17 +19,20 @@ use burn::optim::GradientsParams;
 use burn::tensor::Device;
 use clap::Parser;
 use neokd_attack::{Attack, Pgd, Target, Threat, perturb};
-use neokd_distill::{Draw, ExitLoss, LossConfig, LossInput, NeoKdConfig};
-use neokd_model::{Frozen, ModelConfig, MultiExit, Network, SmallCnnConfig};
+use neokd_distill::{Draw, ExitLoss, LossInput};
+use neokd_model::{Frozen, MultiExit, Network};
 use neokd_train::batches::{self, LabelledBatch};
 use neokd_train::device::DeviceChoice;
-use neokd_train::optimizer::{Optimizer, OptimizerConfig};
-use neokd_train::{device, plan};
-use serde_json::json;
+use neokd_train::optimizer::Optimizer;
+use neokd_train::{RunConfig, device, plan};
+use serde::{Deserialize, Serialize};
 
-/// Speed of inference, attack and training steps.
+/// Speed and memory of inference, attack and training steps.
 #[derive(Debug, Parser)]
 struct Args {
+    /// Presets whose networks, losses and threats are measured, each in a process of its own
+    #[arg(long, default_values = ["mnist", "cifar10", "cifar100"])]
+    network: Vec<String>,
     /// Where to compute
     #[arg(long, default_value = "cpu")]
     device: DeviceChoice,
@@ -32,72 +42,263 @@ struct Args {
     /// Rounds; in each, every arm runs once
     #[arg(long, default_value_t = 7)]
     rounds: usize,
+    /// Only the arms whose name contains this
+    #[arg(long)]
+    arm: Option<String>,
     /// Write the figures here
     #[arg(long)]
     json: Option<PathBuf>,
+    /// Print ratios to the figures of an earlier --json
+    #[arg(long)]
+    baseline: Option<PathBuf>,
+    /// Let an opponent take turns: pytorch
+    #[arg(long, value_parser = ["pytorch"])]
+    against: Option<String>,
+    /// Python that has PyTorch, for example that of a virtual environment after `pip install torch`
+    #[arg(long, default_value = "python3")]
+    python: PathBuf,
     /// Given by cargo bench
     #[arg(long, hide = true)]
     bench: bool,
 }
 
+/// What was measured on one network.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Figures {
+    network: String,
+    device: String,
+    batch: usize,
+    /// By arm.
+    arms: BTreeMap<String, ArmFigures>,
+    /// Name and version of the opponent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    opponent: Option<String>,
+    /// The opponent's, by arm.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    opponent_arms: BTreeMap<String, ArmFigures>,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+struct ArmFigures {
+    /// Median over the rounds.
+    images_per_second: f64,
+    /// Largest resident size during the arm, where the system tells.
+    peak_bytes: Option<u64>,
+    /// Of each round.
+    seconds: Vec<f64>,
+}
+
 type Arm<'a> = (&'static str, Box<dyn FnMut() + 'a>);
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+fn main() -> Result<(), Box<dyn Error>> {
     let args = Args::parse();
-    let (device, name) = device::open(args.device)?;
-    let data = neokd_datasets::synthetic(1, args.batch, 1, 1, [1, 28, 28], 10)?;
-    let batch = batches::collect(&data.train, &(0..args.batch).collect::<Vec<_>>(), &device);
-    let mut arms = arms(&batch, &device);
-    println!("mnist small-cnn, {name}, batch {}, median of {} rounds", args.batch, args.rounds);
+    let measured = match &args.network[..] {
+        [network] => vec![measure(network, &args)?],
+        networks => networks.iter().map(|network| in_a_process(network, &args)).collect::<Result<_, _>>()?,
+    };
+    if let Some(path) = &args.json {
+        std::fs::write(path, serde_json::to_string_pretty(&measured)?)?;
+    }
+    if args.network.len() == 1 {
+        measured.iter().for_each(print);
+    }
+    match &args.baseline {
+        Some(path) => print_ratios(&measured, &read(path)?),
+        None => Ok(()),
+    }
+}
 
-    let mut seconds: Vec<Vec<f64>> = arms.iter().map(|_| Vec::new()).collect();
+/// Measures one network in a fresh process, whose memory holds no other.
+fn in_a_process(network: &str, args: &Args) -> Result<Figures, Box<dyn Error>> {
+    let file = tempfile::NamedTempFile::new()?;
+    let mut command = Command::new(std::env::current_exe()?);
+    command.args(["--network", network, "--device", &args.device.to_string()]);
+    command.args(["--batch", &args.batch.to_string(), "--rounds", &args.rounds.to_string()]);
+    command.args(args.arm.iter().flat_map(|arm| ["--arm", arm]));
+    command.args(args.against.iter().flat_map(|against| ["--against", against]));
+    command.arg("--python").arg(&args.python);
+    let status = command.arg("--json").arg(file.path()).status()?;
+    if !status.success() {
+        return Err(format!("the benchmark of {network} ended with {status}").into());
+    }
+    read(file.path())?.pop().ok_or_else(|| format!("no figures of {network}").into())
+}
+
+fn read(path: &Path) -> Result<Vec<Figures>, Box<dyn Error>> {
+    let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    serde_json::from_str(&text).map_err(|error| format!("{}: {error}", path.display()).into())
+}
+
+fn measure(network: &str, args: &Args) -> Result<Figures, Box<dyn Error>> {
+    let config = RunConfig::load(network, &[])?;
+    let (device, name) = device::open(args.device)?;
+    let data = neokd_datasets::synthetic(1, args.batch, 1, 1, config.model.input_shape(), config.model.classes())?;
+    let batch = batches::collect(&data.train, &(0..args.batch).collect::<Vec<_>>(), &device);
+    let mut arms = arms(&config, &batch, &device);
+    arms.retain(|(arm, _)| args.arm.as_ref().is_none_or(|wanted| arm.contains(wanted.as_str())));
+    let mut opponent = args.against.as_ref().and_then(|_| Opponent::start(network, args));
+    let (mut own, mut theirs) = (BTreeMap::new(), BTreeMap::new());
     for round in 0..=args.rounds {
-        for (arm, times) in arms.iter_mut().zip(&mut seconds) {
+        for (arm, step) in &mut arms {
+            plan::forget_peak();
             let started = Instant::now();
-            (arm.1)();
+            step();
             device.sync().map_err(|error| format!("{error:?}"))?;
             // The first round warms up.
-            if round > 0 {
-                times.push(started.elapsed().as_secs_f64());
+            let counts = round > 0;
+            if counts {
+                note(&mut own, arm, started.elapsed().as_secs_f64(), plan::resident());
+            }
+            let Some(opponent) = &mut opponent else { continue };
+            for arm in opponent.arms.clone().iter().filter(|theirs| theirs.starts_with(*arm)) {
+                let turn = opponent.run(arm)?;
+                if counts {
+                    note(&mut theirs, arm, turn.seconds, turn.peak_bytes);
+                }
             }
         }
     }
-    let figures: Vec<(&str, f64)> = arms
-        .iter()
-        .zip(&mut seconds)
-        .map(|(arm, times)| {
-            times.sort_by(f64::total_cmp);
-            (arm.0, args.batch as f64 / times[times.len() / 2])
-        })
-        .collect();
-    for (arm, speed) in &figures {
-        println!("{arm:22} {speed:9.1} images/s");
+    for figures in own.values_mut().chain(theirs.values_mut()) {
+        figures.images_per_second = args.batch as f64 / median(&figures.seconds);
     }
-    let memory = plan::resident();
-    if let Some(bytes) = memory {
-        println!("{:22} {:9} MB", "peak memory", bytes / 1_000_000);
+    Ok(Figures {
+        network: network.to_string(),
+        device: name,
+        batch: args.batch,
+        arms: own,
+        opponent: opponent.as_ref().map(|opponent| opponent.name.clone()),
+        opponent_arms: theirs,
+    })
+}
+
+fn note(figures: &mut BTreeMap<String, ArmFigures>, arm: &str, seconds: f64, peak_bytes: Option<u64>) {
+    let figures = figures.entry(arm.to_string()).or_default();
+    figures.seconds.push(seconds);
+    figures.peak_bytes = figures.peak_bytes.max(peak_bytes);
+}
+
+/// The same steps in another framework, in a process that waits for its turns.
+struct Opponent {
+    name: String,
+    arms: Vec<String>,
+    input: ChildStdin,
+    output: BufReader<ChildStdout>,
+    child: Child,
+}
+
+#[derive(Deserialize)]
+struct Greeting {
+    version: String,
+    arms: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct Turn {
+    seconds: f64,
+    peak_bytes: Option<u64>,
+}
+
+impl Opponent {
+    /// None, with a message, where the opponent is not installed.
+    fn start(network: &str, args: &Args) -> Option<Self> {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../xtask/pytorch/steps.py");
+        let threads = std::thread::available_parallelism().map_or(1, usize::from).to_string();
+        let mut command = Command::new(&args.python);
+        command.args([script, network, &args.batch.to_string(), &threads]);
+        let started = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+        let greeted = started.map_err(Into::into).and_then(Self::greet);
+        greeted
+            .map_err(|error: Box<dyn Error>| {
+                eprintln!(
+                    "skipped: no opponent for {network}: {} gave {error}; name a Python that has torch by --python",
+                    args.python.display()
+                );
+            })
+            .ok()
     }
-    if let Some(path) = args.json {
-        let speeds: serde_json::Map<String, serde_json::Value> =
-            figures.iter().map(|(arm, speed)| (arm.to_string(), json!(speed))).collect();
-        let report = json!({
-            "device": name, "batch": args.batch, "rounds": args.rounds,
-            "network": "mnist small-cnn", "images_per_second": speeds, "peak_bytes": memory,
-        });
-        std::fs::write(&path, serde_json::to_string_pretty(&report)?)?;
+
+    fn greet(mut child: Child) -> Result<Self, Box<dyn Error>> {
+        let input = child.stdin.take().ok_or("no standard input")?;
+        let mut output = BufReader::new(child.stdout.take().ok_or("no standard output")?);
+        let mut line = String::new();
+        output.read_line(&mut line)?;
+        let greeting: Greeting = serde_json::from_str(&line)?;
+        Ok(Self { name: format!("PyTorch {}", greeting.version), arms: greeting.arms, input, output, child })
+    }
+
+    fn run(&mut self, arm: &str) -> Result<Turn, Box<dyn Error>> {
+        writeln!(self.input, "{arm}")?;
+        let mut line = String::new();
+        self.output.read_line(&mut line)?;
+        Ok(serde_json::from_str(&line)?)
+    }
+}
+
+impl Drop for Opponent {
+    fn drop(&mut self) {
+        // It ends by itself when its input closes; a failure here changes no figure.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+fn print(figures: &Figures) {
+    let rounds = figures.arms.values().next().map_or(0, |arm| arm.seconds.len());
+    println!("{}, {}, batch {}, median of {rounds} rounds", figures.network, figures.device, figures.batch);
+    for (arm, found) in &figures.arms {
+        let memory = found.peak_bytes.map_or(String::new(), |bytes| format!("{:6} MB", bytes / 1_000_000));
+        println!("  {arm:22} {:9.1} images/s {memory}", found.images_per_second);
+    }
+    let Some(opponent) = &figures.opponent else { return };
+    println!("  against {opponent}, speed ratio round by round: least, median, largest; memory ratio");
+    for (arm, theirs) in &figures.opponent_arms {
+        let own = figures.arms.iter().find(|(own, _)| arm.starts_with(own.as_str()));
+        let Some((_, own)) = own else { continue };
+        let memory = own.peak_bytes.zip(theirs.peak_bytes).map_or(f64::NAN, |(own, theirs)| own as f64 / theirs as f64);
+        if let Some([least, middle, largest]) = ratios(&theirs.seconds, &own.seconds) {
+            println!("  {arm:34} {least:6.2} {middle:6.2} {largest:6.2} {memory:8.2}");
+        }
+    }
+}
+
+/// Least, median and largest of `old / new`, pair by pair.
+fn ratios(old: &[f64], new: &[f64]) -> Option<[f64; 3]> {
+    let mut ratios: Vec<f64> = old.iter().zip(new).map(|(old, new)| old / new).collect();
+    ratios.sort_by(f64::total_cmp);
+    Some([*ratios.first()?, median(&ratios), *ratios.last()?])
+}
+
+fn print_ratios(measured: &[Figures], baseline: &[Figures]) -> Result<(), Box<dyn Error>> {
+    println!("speed against the baseline, round by round: least, median, largest");
+    for figures in measured {
+        let Some(old) = baseline.iter().find(|old| old.network == figures.network) else {
+            return Err(format!("the baseline has no figures of {}", figures.network).into());
+        };
+        for (arm, new) in &figures.arms {
+            let Some(old) = old.arms.get(arm) else { continue };
+            if let Some([least, middle, largest]) = ratios(&old.seconds, &new.seconds) {
+                println!("  {:10} {arm:22} {least:6.2} {middle:6.2} {largest:6.2}", figures.network);
+            }
+        }
     }
     Ok(())
 }
 
-fn arms<'a>(batch: &'a LabelledBatch, device: &Device) -> Vec<Arm<'a>> {
-    let model = ModelConfig::SmallCnn(SmallCnnConfig::default()).init(1, device);
+fn arms<'a>(config: &RunConfig, batch: &'a LabelledBatch, device: &Device) -> Vec<Arm<'a>> {
+    let model = config.model.init(1, device);
     let frozen = Frozen::new(&model);
     let attacked = Frozen::new(&model);
-    let threat = Threat::linf(0.3);
-    let attack = |target, steps| Attack { target, pgd: Pgd { steps, step_size: 0.1, random_start: true, restarts: 1 } };
-    let mut clean = Trainer::new(&model, LossConfig::AdversarialTraining(Default::default()), None);
-    let mut robust =
-        Trainer::new(&model, LossConfig::NeoKd(NeoKdConfig::default()), Some(attack(Target::MaxAverage, 7)));
+    let threat = config.threat.threat();
+    let step_size = threat.epsilon / 4.0;
+    let attack = move |target, steps| Attack { target, pgd: Pgd { steps, step_size, random_start: true, restarts: 1 } };
+    let mut clean = Trainer::new(config, &model, None);
+    let mut robust = Trainer::new(config, &model, Some(attack(Target::MaxAverage, 7)));
     vec![
         (
             "inference",
@@ -126,10 +327,10 @@ struct Trainer {
 }
 
 impl Trainer {
-    fn new(model: &Network, loss: LossConfig, attack: Option<Attack>) -> Self {
-        let sgd = OptimizerConfig::Sgd { momentum: 0.9, weight_decay: 5e-4, nesterov: false };
-        let loss = loss.init(model.exits()).expect("a valid loss");
-        Self { model: model.clone().train(), optimizer: Optimizer::new(&sgd), loss, attack }
+    fn new(config: &RunConfig, model: &Network, attack: Option<Attack>) -> Self {
+        let loss = config.training.loss.init(model.exits()).expect("a preset's loss is valid");
+        let optimizer = Optimizer::new(&config.training.optimizer);
+        Self { model: model.clone().train(), optimizer, loss, attack }
     }
 
     fn step(&mut self, data: &LabelledBatch, threat: &Threat) {

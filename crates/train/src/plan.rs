@@ -96,6 +96,12 @@ pub fn resident() -> Option<u64> {
     Some(kilobytes * 1024)
 }
 
+/// Starts the count of [`resident`] anew, where the system can.
+pub fn forget_peak() {
+    // What cannot be reset is only reported too large.
+    let _ = std::fs::write("/proc/self/clear_refs", "5");
+}
+
 /// `1 h 02 min`, `3 min 20 s`, `12 s`.
 pub fn human(duration: Duration) -> String {
     let seconds = duration.as_secs();

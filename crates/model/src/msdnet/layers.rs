@@ -42,6 +42,10 @@ impl StemLayer {
         maps
     }
 
+    pub(super) fn fold(&mut self) {
+        self.scales.iter_mut().for_each(ConvNorm::fold);
+    }
+
     fn pool(&self, map: Tensor<4>) -> Tensor<4> {
         match self.kind {
             Stem::Cifar => map,
@@ -66,6 +70,11 @@ impl Bottleneck {
         }
     }
 
+    fn fold(&mut self) {
+        self.inner.fold();
+        self.outer.fold();
+    }
+
     fn forward(&self, map: Tensor<4>) -> Tensor<4> {
         self.outer.forward_relu(self.inner.forward_relu(map))
     }
@@ -81,6 +90,11 @@ struct Growth {
 impl Growth {
     fn new(plan: &GrowthPlan, layers: &mut Initializer) -> Self {
         Self { down: plan.down.map(|down| Bottleneck::new(down, layers)), same: Bottleneck::new(plan.same, layers) }
+    }
+
+    fn fold(&mut self) {
+        self.down.iter_mut().for_each(Bottleneck::fold);
+        self.same.fold();
     }
 
     /// The map of scale `at` with what grew from it and from the next finer map put behind it.
@@ -105,6 +119,11 @@ impl Layer {
         let transitions = config.transitions(plan).into_iter();
         let transition = transitions.map(|(_, channels)| convolution(layers, channels, 1, 1)).collect();
         Self { scales, transition }
+    }
+
+    pub(super) fn fold(&mut self) {
+        self.scales.iter_mut().for_each(Growth::fold);
+        self.transition.iter_mut().for_each(ConvNorm::fold);
     }
 
     pub(super) fn forward(&self, maps: &[Tensor<4>]) -> Vec<Tensor<4>> {
@@ -133,6 +152,11 @@ impl Head {
             conv2: convolution(layers, [channels, channels], 3, 2),
             linear: layers.linear(channels, config.classes),
         }
+    }
+
+    pub(super) fn fold(&mut self) {
+        self.conv1.fold();
+        self.conv2.fold();
     }
 
     /// # Shapes

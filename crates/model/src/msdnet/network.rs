@@ -46,6 +46,13 @@ impl MultiExit for MsdNet {
         self.config.costs()
     }
 
+    fn folded(mut self) -> Self {
+        self.stem.fold();
+        self.blocks.iter_mut().flatten().for_each(Layer::fold);
+        self.heads.iter_mut().for_each(Head::fold);
+        self
+    }
+
     fn enter(&self, pixels: Tensor<4>) -> Features {
         Features::single(self.config.normalization.apply(pixels))
     }

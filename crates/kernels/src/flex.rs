@@ -1,0 +1,333 @@
+//! The kernels as operations of Burn's Flex backend, with and without autodiff.
+
+use std::sync::Arc;
+
+use burn::backend::autodiff::checkpoint::base::Checkpointer;
+use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
+use burn::backend::autodiff::grads::Gradients as GradientStore;
+use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+use burn::backend::autodiff::{Autodiff, NodeId};
+use burn::backend::flex::FlexTensor;
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{AutodiffBackend, Backend, Dispatch, DispatchDevice, Flex, TensorMetadata, backend_extension};
+use burn::tensor::{DType, Tensor, TensorData};
+
+use crate::convolution::{self, Wanted};
+use crate::geometry::Geometry;
+use crate::norm::{self, Layer, Maps};
+use crate::{Normalized, pool};
+
+/// Whether the kernels of this crate compute with this tensor: 32-bit floats on Flex.
+pub(crate) fn computes<const D: usize>(tensor: &Tensor<D>) -> bool {
+    let device = tensor.device();
+    let on_flex = match device.as_dispatch() {
+        DispatchDevice::Flex(_) => true,
+        DispatchDevice::Autodiff(device) => matches!(device.clone().inner(), DispatchDevice::Flex(_)),
+        #[allow(unreachable_patterns, reason = "there are more devices if their features are on")]
+        _ => false,
+    };
+    on_flex && tensor.dtype() == DType::F32
+}
+
+pub(crate) fn conv2d(
+    input: Tensor<4>,
+    weight: Tensor<4>,
+    bias: Option<Tensor<1>>,
+    stride: [usize; 2],
+    padding: [usize; 2],
+    relu: bool,
+) -> Tensor<4> {
+    // An extension takes no optional tensor. Zeros are untracked, so they cost nothing backward.
+    let bias = bias.unwrap_or_else(|| Tensor::zeros([weight.dims()[0]], &input.device()));
+    let (input, weight, bias) = (input.into_dispatch(), weight.into_dispatch(), bias.into_dispatch());
+    Tensor::from_dispatch(<Dispatch as Kernels>::own_conv2d(input, weight, bias, stride, padding, relu))
+}
+
+pub(crate) fn max_pool_2x2(input: Tensor<4>) -> Tensor<4> {
+    Tensor::from_dispatch(<Dispatch as Kernels>::own_max_pool_2x2(input.into_dispatch()))
+}
+
+pub(crate) fn batch_norm_train(
+    input: Tensor<4>,
+    gamma: Tensor<1>,
+    beta: Tensor<1>,
+    epsilon: f64,
+    relu: bool,
+) -> Normalized {
+    let tracks = input.device().is_autodiff();
+    let values = if tracks { input.clone().inner() } else { input.clone() };
+    let moments = Tensor::<2>::from_dispatch(<Dispatch as Kernels>::own_moments(values.into_dispatch()));
+    let moments = if tracks { Tensor::from_inner(moments) } else { moments };
+    let (mean, variance) = (moments.clone().narrow(0, 0, 1), moments.clone().narrow(0, 1, 1));
+    let (input, moments) = (input.into_dispatch(), moments.into_dispatch());
+    let (gamma, beta) = (gamma.into_dispatch(), beta.into_dispatch());
+    let output = <Dispatch as Kernels>::own_normalize(input, moments, gamma, beta, epsilon, relu);
+    Normalized { output: Tensor::from_dispatch(output), mean: mean.squeeze_dim(0), variance: variance.squeeze_dim(0) }
+}
+
+#[backend_extension(Autodiff, Flex)]
+trait Kernels: Backend {
+    fn own_conv2d(
+        input: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        stride: [usize; 2],
+        padding: [usize; 2],
+        relu: bool,
+    ) -> FloatTensor<Self>;
+
+    fn own_max_pool_2x2(input: FloatTensor<Self>) -> FloatTensor<Self>;
+
+    /// Mean and biased variance of each channel, `[2, channels]`; no gradient passes through them.
+    fn own_moments(input: FloatTensor<Self>) -> FloatTensor<Self>;
+
+    /// Batch-norm; the gradient of the input counts in that it makes the moments.
+    fn own_normalize(
+        input: FloatTensor<Self>,
+        moments: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
+        epsilon: f64,
+        relu: bool,
+    ) -> FloatTensor<Self>;
+}
+
+impl Kernels for Flex {
+    fn own_conv2d(
+        input: FlexTensor,
+        weight: FlexTensor,
+        bias: FlexTensor,
+        stride: [usize; 2],
+        padding: [usize; 2],
+        relu: bool,
+    ) -> FlexTensor {
+        let geometry = Geometry::new(shape(&input), shape(&weight), stride, padding);
+        let [input, weight, bias] = [input, weight, bias].map(|tensor| tensor.to_contiguous());
+        let output = convolution::forward(&geometry, input.storage(), weight.storage(), bias.storage(), relu);
+        let [height, width] = geometry.output;
+        tensor(output, [geometry.batch, geometry.outputs, height, width])
+    }
+
+    fn own_max_pool_2x2(input: FlexTensor) -> FlexTensor {
+        pooled(&input).0
+    }
+
+    fn own_moments(input: FlexTensor) -> FlexTensor {
+        let maps = maps(&input);
+        tensor(norm::moments(maps, input.to_contiguous().storage()), [2, maps.channels])
+    }
+
+    fn own_normalize(
+        input: FlexTensor,
+        moments: FlexTensor,
+        gamma: FlexTensor,
+        beta: FlexTensor,
+        epsilon: f64,
+        relu: bool,
+    ) -> FlexTensor {
+        let (maps, sizes) = (maps(&input), shape(&input));
+        let [input, moments, gamma, beta] = [input, moments, gamma, beta].map(|tensor| tensor.to_contiguous());
+        let layer = Layer { moments: moments.storage(), gamma: gamma.storage(), beta: beta.storage(), epsilon, relu };
+        tensor(norm::forward(maps, input.storage(), layer), sizes)
+    }
+}
+
+impl<C: CheckpointStrategy> Kernels for Autodiff<Flex, C> {
+    fn own_conv2d(
+        input: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        stride: [usize; 2],
+        padding: [usize; 2],
+        relu: bool,
+    ) -> FloatTensor<Self> {
+        let geometry = Geometry::new(shape(input.primitive()), shape(weight.primitive()), stride, padding);
+        match Convolution.prepare::<C>([input.node(), weight.node(), bias.node()]).compute_bound().stateful() {
+            OpsKind::Tracked(mut prepared) => {
+                let nodes = [prepared.checkpoint(&input), prepared.checkpoint(&weight)];
+                let [input, weight, bias] = [input, weight, bias].map(FloatTensor::<Self>::into_primitive);
+                let output = Flex::own_conv2d(input, weight, bias, stride, padding, relu);
+                let state = Recorded { geometry, nodes, output: relu.then(|| output.clone()) };
+                prepared.finish(state, output)
+            }
+            OpsKind::UnTracked(prepared) => {
+                let [input, weight, bias] = [input, weight, bias].map(FloatTensor::<Self>::into_primitive);
+                prepared.finish(Flex::own_conv2d(input, weight, bias, stride, padding, relu))
+            }
+        }
+    }
+
+    fn own_max_pool_2x2(input: FloatTensor<Self>) -> FloatTensor<Self> {
+        let shape = shape(input.primitive());
+        let (input, node) = input.into_parts();
+        match MaxPool.prepare::<C>([node]).compute_bound().stateful() {
+            OpsKind::Tracked(prepared) => {
+                let (output, places) = pooled(&input);
+                prepared.finish((shape, Arc::new(places)), output)
+            }
+            OpsKind::UnTracked(prepared) => prepared.finish(pooled(&input).0),
+        }
+    }
+
+    fn own_moments(input: FloatTensor<Self>) -> FloatTensor<Self> {
+        <Self as AutodiffBackend>::from_inner(Flex::own_moments(input.into_primitive()))
+    }
+
+    fn own_normalize(
+        input: FloatTensor<Self>,
+        moments: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
+        epsilon: f64,
+        relu: bool,
+    ) -> FloatTensor<Self> {
+        let prepared = Normalization.prepare::<C>([input.node(), gamma.node(), beta.node()]);
+        match prepared.compute_bound().stateful() {
+            OpsKind::Tracked(mut prepared) => {
+                let node = prepared.checkpoint(&input);
+                let [input, moments, gamma, beta] =
+                    [input, moments, gamma, beta].map(FloatTensor::<Self>::into_primitive);
+                let state = RecordedNorm {
+                    node,
+                    moments: moments.clone(),
+                    gamma: gamma.clone(),
+                    beta: beta.clone(),
+                    epsilon,
+                    relu,
+                };
+                prepared.finish(state, Flex::own_normalize(input, moments, gamma, beta, epsilon, relu))
+            }
+            OpsKind::UnTracked(prepared) => {
+                let [input, moments, gamma, beta] =
+                    [input, moments, gamma, beta].map(FloatTensor::<Self>::into_primitive);
+                prepared.finish(Flex::own_normalize(input, moments, gamma, beta, epsilon, relu))
+            }
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Convolution;
+
+/// What a convolution keeps for its gradients.
+#[derive(Clone, Debug)]
+struct Recorded {
+    geometry: Geometry,
+    /// Input and weights.
+    nodes: [NodeId; 2],
+    /// The output, if it went through ReLU.
+    output: Option<FlexTensor>,
+}
+
+/// The parents are input, weights and bias; one without a node wants no gradient.
+impl Backward<Flex, 3> for Convolution {
+    type State = Recorded;
+
+    fn backward(self, ops: Ops<Recorded, 3>, store: &mut GradientStore, checkpointer: &mut Checkpointer) {
+        let Recorded { geometry, nodes, output } = ops.state;
+        let gradient = store.consume::<Flex>(&ops.node).to_contiguous();
+        let [input, weight] = nodes.map(|node| checkpointer.retrieve_node_output::<FlexTensor>(node).to_contiguous());
+        let [to_input, to_weight, to_bias] = ops.parents;
+        let wanted = Wanted { input: to_input.is_some(), weight: to_weight.is_some(), bias: to_bias.is_some() };
+        let gradients = convolution::backward(
+            &geometry,
+            input.storage(),
+            weight.storage(),
+            output.as_ref().map(|output| output.storage()),
+            gradient.storage(),
+            wanted,
+        );
+
+        let Geometry { batch, inputs, outputs, input: [height, width], kernel: [rows, columns], .. } = geometry;
+        if let Some(node) = to_input {
+            store.register::<Flex>(node.id, tensor(gradients.input, [batch, inputs, height, width]));
+        }
+        if let Some(node) = to_weight {
+            store.register::<Flex>(node.id, tensor(gradients.weight, [outputs, inputs, rows, columns]));
+        }
+        if let Some(node) = to_bias {
+            store.register::<Flex>(node.id, tensor(gradients.bias, [outputs]));
+        }
+    }
+}
+
+#[derive(Debug)]
+struct MaxPool;
+
+impl Backward<Flex, 1> for MaxPool {
+    /// Shape of the input and the places of the maxima.
+    type State = ([usize; 4], Arc<Vec<u8>>);
+
+    fn backward(self, ops: Ops<Self::State, 1>, store: &mut GradientStore, _checkpointer: &mut Checkpointer) {
+        let (shape, places) = ops.state;
+        let gradient = store.consume::<Flex>(&ops.node).to_contiguous();
+        let [Some(node)] = ops.parents else { return };
+        let [batch, channels, height, width] = shape;
+        let input = pool::backward(batch * channels, [height, width], &places, gradient.storage());
+        store.register::<Flex>(node.id, tensor(input, shape));
+    }
+}
+
+#[derive(Debug)]
+struct Normalization;
+
+/// What a batch-norm keeps for its gradients, beside its input.
+#[derive(Clone, Debug)]
+struct RecordedNorm {
+    node: NodeId,
+    moments: FlexTensor,
+    gamma: FlexTensor,
+    beta: FlexTensor,
+    epsilon: f64,
+    relu: bool,
+}
+
+/// The parents are input, gamma and beta.
+impl Backward<Flex, 3> for Normalization {
+    type State = RecordedNorm;
+
+    fn backward(self, ops: Ops<RecordedNorm, 3>, store: &mut GradientStore, checkpointer: &mut Checkpointer) {
+        let state = ops.state;
+        let gradient = store.consume::<Flex>(&ops.node).to_contiguous();
+        let input = checkpointer.retrieve_node_output::<FlexTensor>(state.node).to_contiguous();
+        let [moments, gamma, beta] = [state.moments, state.gamma, state.beta].map(|tensor| tensor.to_contiguous());
+        let layer = Layer {
+            moments: moments.storage(),
+            gamma: gamma.storage(),
+            beta: beta.storage(),
+            epsilon: state.epsilon,
+            relu: state.relu,
+        };
+        let maps = maps(&input);
+        let [to_input, to_gamma, to_beta] = ops.parents;
+        let gradients = norm::backward(maps, input.storage(), layer, gradient.storage(), to_input.is_some());
+        if let Some(node) = to_input {
+            store.register::<Flex>(node.id, tensor(gradients.input, shape(&input)));
+        }
+        if let Some(node) = to_gamma {
+            store.register::<Flex>(node.id, tensor(gradients.gamma, [maps.channels]));
+        }
+        if let Some(node) = to_beta {
+            store.register::<Flex>(node.id, tensor(gradients.beta, [maps.channels]));
+        }
+    }
+}
+
+fn maps(tensor: &FlexTensor) -> Maps {
+    let [batch, channels, height, width] = shape(tensor);
+    Maps { batch, channels, area: height * width }
+}
+
+fn pooled(input: &FlexTensor) -> (FlexTensor, Vec<u8>) {
+    let [batch, channels, height, width] = shape(input);
+    let (output, places) = pool::forward(batch * channels, [height, width], input.to_contiguous().storage());
+    (tensor(output, [batch, channels, height / 2, width / 2]), places)
+}
+
+fn shape(tensor: &FlexTensor) -> [usize; 4] {
+    tensor.shape().dims()
+}
+
+fn tensor<const D: usize>(values: Vec<f32>, shape: [usize; D]) -> FlexTensor {
+    FlexTensor::from_data(TensorData::new(values, shape))
+}

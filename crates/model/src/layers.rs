@@ -1,0 +1,48 @@
+//! Burn's layers run on neokd's kernels: the parameters, and so their names in weights files, stay
+//! those of Burn's modules.
+
+use burn::nn::PaddingConfig2d;
+use burn::nn::conv::Conv2d;
+use burn::tensor::Tensor;
+use neokd_kernels::{conv2d, conv2d_relu};
+
+/// What [`Conv2d::forward`] gives.
+///
+/// # Shapes
+/// - `input`: `[batch, channels, height, width]`
+pub(crate) fn convolve(layer: &Conv2d, input: Tensor<4>) -> Tensor<4> {
+    convolve_with(layer, input, layer.weight.val(), bias(layer), false)
+}
+
+/// ReLU of [`convolve`], in one pass.
+pub(crate) fn convolve_relu(layer: &Conv2d, input: Tensor<4>) -> Tensor<4> {
+    convolve_with(layer, input, layer.weight.val(), bias(layer), true)
+}
+
+/// The convolution of `layer` with other weights of the same shape.
+///
+/// # Panics
+/// If the layer pads unlike on opposite sides, is dilated or has groups: no backbone has such a layer.
+pub(crate) fn convolve_with(
+    layer: &Conv2d,
+    input: Tensor<4>,
+    weight: Tensor<4>,
+    bias: Option<Tensor<1>>,
+    relu_behind: bool,
+) -> Tensor<4> {
+    assert!(layer.groups == 1 && layer.dilation == [1, 1], "a plain convolution");
+    let operation = if relu_behind { conv2d_relu } else { conv2d };
+    operation(input, weight, bias, layer.stride, padding(layer))
+}
+
+fn padding(layer: &Conv2d) -> [usize; 2] {
+    match layer.padding {
+        PaddingConfig2d::Valid => [0, 0],
+        PaddingConfig2d::Explicit(top, left, bottom, right) if top == bottom && left == right => [top, left],
+        _ => unreachable!("the backbones pad alike on opposite sides"),
+    }
+}
+
+fn bias(layer: &Conv2d) -> Option<Tensor<1>> {
+    layer.bias.as_ref().map(|bias| bias.val())
+}
