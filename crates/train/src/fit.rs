@@ -16,7 +16,7 @@ use neokd_model::{Frozen, MultiExit};
 use crate::batches::{self, LabelledBatch};
 use crate::checkpoint::TrainingState;
 use crate::evaluate::Evaluation;
-use crate::metrics::{MetricsLog, Record, StepRecord, TermRecord, ValidationRecord};
+use crate::metrics::{MetricsLog, StepRecord, TermRecord, ValidationRecord};
 use crate::run_dir::RunDir;
 use crate::seeds::{Purpose, key};
 use crate::stop::Stop;
@@ -135,13 +135,13 @@ impl<'a> Fit<'a> {
                 let batch = self.batch(&order, state.progress.epoch, state.progress.position);
                 let record = self.step(state, &batch)?;
                 observer.step(&record, &self.length);
-                log.write(&Record::Step(record))?;
+                log.write_step(record)?;
 
                 let step = state.progress.step;
                 if self.looks_at(step) {
                     let record = self.validate(state)?;
                     observer.validated(&record);
-                    log.write(&Record::Validation(record))?;
+                    log.write_validation(record)?;
                 }
                 if stop.wanted(step) && step < self.length.steps() {
                     save(state, &mut log)?;
@@ -154,8 +154,7 @@ impl<'a> Fit<'a> {
             }
             state.progress.epoch += 1;
             state.progress.position = 0;
-            log.flush()?;
-            log.write(&self.epoch_record(state, run)?)?;
+            log.write_epoch(&state.progress)?;
             save(state, &mut log)?;
         }
         Ok(())
@@ -234,38 +233,12 @@ impl<'a> Fit<'a> {
         let robust = scored.attacks.into_iter().next().map(|attack| attack.exits).unwrap_or_default();
         Ok(ValidationRecord { step: state.progress.step, clean: scored.clean, robust })
     }
-
-    /// Means over the epoch's steps, from the log itself so that a resumed epoch is complete.
-    fn epoch_record(&self, state: &TrainingState, run: &RunDir) -> Result<Record, Error> {
-        let epoch = state.progress.epoch - 1;
-        let steps = crate::metrics::read(&run.metrics_path())?.into_iter().filter_map(|record| match record {
-            Record::Step(step) if step.epoch == epoch => Some(step.loss),
-            _ => None,
-        });
-        let steps: Vec<Vec<TermRecord>> = steps.collect();
-        let mean = |term: usize, exit: usize| {
-            let sum: f64 = steps.iter().map(|step| f64::from(step[term].exits[exit])).sum();
-            (sum / steps.len() as f64) as f32
-        };
-        let loss = steps.first().map_or_else(Vec::new, |first| {
-            let terms = first.iter().enumerate();
-            let averaged = terms.map(|(term, record)| TermRecord {
-                name: record.name.clone(),
-                exits: (0..record.exits.len()).map(|exit| mean(term, exit)).collect(),
-            });
-            averaged.collect()
-        });
-        Ok(Record::Epoch { step: state.progress.step, epoch: state.progress.epoch, loss })
-    }
 }
 
 /// The loss's values on the host, in one read.
 fn read(terms: &LossTerms, total: Tensor<1>, step: u64) -> Result<(f32, Vec<TermRecord>), Error> {
     let all = Tensor::cat(vec![total.without_autodiff(), terms.for_log()], 0);
-    let values: Vec<f32> = all
-        .into_data()
-        .try_into_vec()
-        .map_err(|error| Error::Device(format!("cannot read back from the device: {error:?}")))?;
+    let values: Vec<f32> = all.into_data().try_into_vec().map_err(|error| Error::unreadable(&error))?;
     if values.iter().any(|value| !value.is_finite()) {
         return Err(Error::Diverged { step });
     }
