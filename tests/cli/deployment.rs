@@ -120,6 +120,40 @@ fn weights_of_another_network_are_refused_with_every_name() {
 }
 
 #[test]
+fn logits_say_why_weights_do_not_fit_the_model_that_was_given() {
+    let folder = tempfile::tempdir().unwrap();
+    let (weights, model) = (converted(folder.path()), folder.path().join("model.toml"));
+    let out = folder.path().join("logits.safetensors");
+    let logits = |weights: &Path| {
+        let mut command = neokd();
+        command.args(["logits", "--images", "2", "--weights"]).arg(weights).arg("--model").arg(&model);
+        command.arg("--data").arg(golden("io.safetensors")).arg("--data-dir").arg(folder.path());
+        command.arg("--out").arg(&out).output().unwrap()
+    };
+    fs::write(&model, "kind = \"small-cnn\"\nclasses = 7\n").unwrap();
+    let parts = ["model.toml", "weights.safetensors", "classes is 7 there and 10", "leave --model out"];
+    assert_failure(&logits(&weights), 2, &parts);
+
+    fs::copy(golden("model.toml"), &model).unwrap();
+    let bytes = fs::read(&weights).unwrap();
+    let damaged = folder.path().join("damaged.safetensors");
+    let mut flipped = bytes.clone();
+    flipped[bytes.len() / 2] ^= 1;
+    fs::write(&damaged, flipped).unwrap();
+    assert_failure(&logits(&damaged), 4, &["damaged.safetensors", "checksum"]);
+    fs::write(&damaged, &bytes[..bytes.len() / 2]).unwrap();
+    assert_failure(&logits(&damaged), 4, &["damaged.safetensors", "not a complete safetensors file"]);
+    assert!(!out.exists());
+
+    // The exported file has the model in its header, too, and the original code's names.
+    let exported = folder.path().join("exported.safetensors");
+    let mut export = neokd();
+    export.args(["convert", "--export", "pytorch-names", "--from"]).arg(&weights).arg("--out").arg(&exported);
+    assert_success(&export.output().unwrap());
+    assert_success(&logits(&exported));
+}
+
+#[test]
 fn costs_are_printed_for_a_model_file_and_for_weights() {
     let folder = tempfile::tempdir().unwrap();
     let weights = converted(folder.path());

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use burn::module::Module;
 use burn::tensor::Device;
 use neokd_attack::Passes;
-use neokd_model::weights::{self, Metadata, TensorMap};
+use neokd_model::weights::{self, Metadata, TensorMap, WeightsError};
 use neokd_model::{ModelConfig, Network};
 use serde::{Deserialize, Serialize};
 
@@ -196,6 +196,23 @@ impl Contents {
     pub fn network(self, device: &Device) -> Result<(ModelConfig, Network), Error> {
         let (model, network, _) = self.into_parts(device)?;
         Ok((model, network))
+    }
+
+    /// As [`network`](Self::network), also where the tensors have the original code's names.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] lists the tensors that do not fit, under the names that fit more of them.
+    pub fn network_of_any_names(self, device: &Device) -> Result<(ModelConfig, Network), Error> {
+        let ours = match weights::apply(self.model.init(0, device), self.weights.clone()) {
+            Err(WeightsError::Mismatch(report)) => report,
+            result => return Ok((self.model, result.map_err(Error::weights(&self.path))?)),
+        };
+        let found = weights::from_pytorch(&self.model, self.weights, device).map_err(|theirs| match theirs {
+            WeightsError::Mismatch(theirs) if theirs.count() < ours.count() => WeightsError::Mismatch(theirs),
+            WeightsError::Mismatch(_) => WeightsError::Mismatch(ours),
+            other => other,
+        });
+        Ok((self.model, found.map_err(Error::weights(&self.path))?))
     }
 
     fn into_parts(self, device: &Device) -> Result<(ModelConfig, Network, Option<Saved>), Error> {

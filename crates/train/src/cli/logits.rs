@@ -7,11 +7,12 @@ use neokd_model::{Frozen, ModelConfig, Network};
 
 use super::progress::image_bar;
 use super::{DataFlag, DeviceFlag, Output};
-use crate::{Error, checkpoint, device, files, images, model_file};
+use crate::checkpoint::{self, Contents};
+use crate::{Error, device, files, images, model_file};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The network, for weights that do not carry it: a TOML file with its keys
+    /// The network, for weights that do not carry it: a TOML file with its keys; weights that carry another are refused
     #[arg(long, value_name = "FILE")]
     model: Option<PathBuf>,
     /// A weights file or checkpoint; with --model also files of the original PyTorch code
@@ -68,8 +69,11 @@ fn network(args: &Args, device: &burn::tensor::Device) -> Result<(ModelConfig, N
         return checkpoint::load_network(&args.weights, device);
     };
     let config = model_file::read(model)?;
-    if let Ok((_, network)) = checkpoint::load_network(&args.weights, device) {
-        return Ok((config, network));
+    let bytes = files::read(&args.weights)?;
+    if weights::carries_model(&bytes) {
+        let contents = Contents::decode(&args.weights, &bytes)?;
+        model_file::check_same(model, &config, &args.weights, contents.model())?;
+        return contents.network_of_any_names(device);
     }
     let read = weights::read_pytorch(&args.weights).map_err(Error::weights(&args.weights))?;
     let network = weights::from_pytorch(&config, read.tensors, device).map_err(Error::weights(&args.weights))?;
