@@ -154,6 +154,33 @@ fn logits_say_why_weights_do_not_fit_the_model_that_was_given() {
 }
 
 #[test]
+fn what_a_conversion_leaves_out_is_listed_in_short_or_in_full() {
+    let folder = tempfile::tempdir().unwrap();
+    let bytes = fs::read(golden("weights.safetensors")).unwrap();
+    let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let zeros = [0; 8];
+    let more = (0..9).map(|number| {
+        let counter = safetensors::tensor::TensorView::new(safetensors::Dtype::I64, vec![], &zeros).unwrap();
+        (format!("bn{number}.num_batches_tracked"), counter)
+    });
+    let with_counters = safetensors::serialize(file.tensors().into_iter().chain(more), None).unwrap();
+    let from = folder.path().join("with-counters.safetensors");
+    fs::write(&from, with_counters).unwrap();
+    let convert = |out: &str, more: &[&str]| {
+        let mut command = neokd();
+        command.args(["convert", "--from"]).arg(&from).arg("--model").arg(golden("model.toml")).args(more);
+        let output = command.arg("--out").arg(folder.path().join(out)).output().unwrap();
+        assert_success(&output);
+        stdout(&output)
+    };
+    let short = convert("short.safetensors", &[]);
+    assert!(short.contains("bn2.num_batches_tracked and 6 more (--verbose names them)"), "{short}");
+    assert!(!short.contains("bn3"), "{short}");
+    let full = convert("full.safetensors", &["--verbose"]);
+    assert!(full.contains("bn8.num_batches_tracked") && !full.contains("more"), "{full}");
+}
+
+#[test]
 fn costs_are_printed_for_a_model_file_and_for_weights() {
     let folder = tempfile::tempdir().unwrap();
     let weights = converted(folder.path());
