@@ -14,7 +14,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let set = synthetic(1, images, 1, 1, [3, 32, 32], 10)?.train;
     let cores = std::thread::available_parallelism()?;
     let order: Vec<usize> = (0..set.len()).collect();
-    let resized = Augmentation::RandomResizedCrop { scale: [0.08, 1.0], ratio: [0.75, 4.0 / 3.0] };
+    let resized = Augmentation::RandomResizedCrop { scale: [0.08, 1.0], ratio: [0.75, 4.0 / 3.0], from_file: false };
     let kinds = [
         ("none", Augmentation::None),
         ("pad-crop-flip", Augmentation::PadCropFlip { pad: 4 }),
