@@ -46,7 +46,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let args = Args::parse();
     let (device, name) = device::open(args.device)?;
     let data = neokd_datasets::synthetic(1, args.batch, 1, 1, [1, 28, 28], 10)?;
-    let batch = batches::collect(&data.train, &(0..args.batch).collect::<Vec<_>>(), &device);
+    let batch = batches::collect(&data.train, &(0..args.batch).collect::<Vec<_>>(), &device)?;
     let mut arms = arms(&batch, &device);
     println!("mnist small-cnn, {name}, batch {}, median of {} rounds", args.batch, args.rounds);
 

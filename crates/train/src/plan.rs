@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use burn::tensor::Device;
 use neokd_attack::{AttackConfig, Passes, Target};
-use neokd_datasets::DataSplits;
+use neokd_datasets::{DataSplits, Images};
 use neokd_model::MultiExit;
 use serde::Serialize;
 
@@ -42,7 +42,7 @@ impl Plan {
     ///
     /// # Errors
     /// As training.
-    pub fn make(config: &RunConfig, data: &DataSplits, device: &Device) -> Result<Self, Error> {
+    pub fn make<S: Images>(config: &RunConfig, data: &DataSplits<S>, device: &Device) -> Result<Self, Error> {
         let length = Length::of(config, data.train.len());
         let mut probe = config.clone();
         probe.training.batch_size = PROBE_IMAGES.min(data.train.len());

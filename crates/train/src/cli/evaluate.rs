@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use burn::tensor::Device;
 use neokd_attack::{Attack, AttackConfig, FgsmConfig, Norm, PgdConfig, Target, fraction};
-use neokd_datasets::DataSplits;
+use neokd_datasets::{DataSplits, Images};
 use neokd_model::policy::Policy;
 use neokd_model::{Frozen, MultiExit, Network};
 
@@ -81,7 +81,7 @@ pub(super) struct Args {
 /// What is scored, on what, where.
 pub(super) struct Setting<'a> {
     pub(super) config: &'a RunConfig,
-    pub(super) data: &'a DataSplits,
+    pub(super) data: &'a DataSplits<Box<dyn Images>>,
     pub(super) device: &'a Device,
     pub(super) device_name: &'a str,
     pub(super) training: Option<&'a TrainingReport>,
