@@ -178,3 +178,25 @@ fn a_damaged_file_or_an_impossible_wish_is_named() {
     }
     assert_failure(&train(&all), 3, &["train/down/", "cannot be decoded", "replace it"]);
 }
+
+#[test]
+fn the_imagenet_recipe_plans_a_run_on_a_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let (tree, library) = (tree(folder.path()), folder.path().join("library"));
+    let path = format!("data.path={:?}", tree.display().to_string());
+    let plan = |more: &[&str]| {
+        let mut command = neokd();
+        command.args(["train", "--config", "imagenet", "--dry-run", "--json", "--device", "cpu", "--data-dir"]);
+        // Less than the recipe in every way that does not change what is planned with.
+        command.arg(&library).args(["--set", "training.attack.steps=1", "--set", "training.attack.objective=average"]);
+        command.args(["--set", "model.channels=4", "--set", "model.growth=4", "--set", "training.batch_size=4"]);
+        command.args(more).output().unwrap()
+    };
+    let output = plan(&["--set", &path, "--set", "model.classes=2"]);
+    assert_success(&output);
+    let plan_found: Value = serde_json::from_str(&stdout(&output)).unwrap();
+    assert_eq!((&plan_found["epochs"], &plan_found["steps_per_epoch"]), (&90.into(), &12.into()));
+    assert!(!library.exists());
+    assert_failure(&plan(&[]), 2, &["data.name", "imagenet", "data.path=FOLDER"]);
+    assert_failure(&plan(&["--set", &path]), 2, &["1000 classes", "2 classes"]);
+}
