@@ -260,3 +260,63 @@ fn thresholds_come_from_validation_images_and_serve_evaluation() {
     fs::write(&budget, "{\"schema\": \"other/9\"}").unwrap();
     assert_failure(&neokd().args(arguments).arg(&weights).output().unwrap(), 2, &["budget.json", "neokd calibrate"]);
 }
+
+#[test]
+fn a_data_set_is_given_by_name_or_folder_wherever_images_are_wanted() {
+    let folder = tempfile::tempdir().unwrap();
+    let weights = converted(folder.path());
+    let command = |name: &str, more: &[&str]| {
+        let mut command = neokd();
+        command.args([name, "--weights"]).arg(&weights).args(more).args(["--data-dir"]).arg(folder.path());
+        command.output().unwrap()
+    };
+    let predicted = command("predict", &["--data", "mnist", "--images", "30", "--policy", "fixed:2", "--json"]);
+    assert_success(&predicted);
+    let lines = stdout(&predicted);
+    let answers: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!((answers.len(), &answers[29]["image"], &answers[0]["data"]), (30, &29.into(), &"mnist test".into()));
+    let correct = answers.iter().filter(|answer| answer["label"] == answer["true_label"]).count();
+
+    // The same images through logits and through evaluate.
+    let out = folder.path().join("logits.safetensors");
+    let more = ["--data", "mnist", "--images", "30", "--out", out.to_str().unwrap()];
+    assert_success(&command("logits", &more));
+    let logits = &tensors(&out)["logits.2"];
+    let largest = |row: &[f32]| (0..10).max_by(|a, b| row[*a].total_cmp(&row[*b])).unwrap();
+    let labels: Vec<usize> = logits.chunks(10).map(largest).collect();
+    assert!(answers.iter().zip(labels).all(|(answer, label)| answer["label"] == label));
+    let summary = command("predict", &["--data", "mnist", "--images", "30", "--policy", "fixed:2"]);
+    assert!(stdout(&summary).contains(&format!("accuracy {:.2} [", 100.0 * correct as f64 / 30.0)));
+    assert!(stdout(&summary).contains("(n 30)") && stdout(&summary).contains("images/s"), "{}", stdout(&summary));
+
+    let tree = folder.path().join("digits");
+    for (part, count) in [("train", 20), ("test", 3)] {
+        for class in 0..10 {
+            let place = tree.join(part).join(class.to_string());
+            fs::create_dir_all(&place).unwrap();
+            for number in 0..count {
+                let pixels = image::GrayImage::from_pixel(30, 28, image::Luma([class * 20 + number]));
+                pixels.save(place.join(format!("{number}.png"))).unwrap();
+            }
+        }
+    }
+    let tree = tree.to_str().unwrap();
+    let predicted = command("predict", &["--data", tree, "--json"]);
+    assert_success(&predicted);
+    assert_eq!(stdout(&predicted).lines().count(), 30);
+    let budget = folder.path().join("budget.json");
+    assert_success(&command("calibrate", &["--data", tree, "--out", budget.to_str().unwrap()]));
+    let file: Value = serde_json::from_slice(&fs::read(&budget).unwrap()).unwrap();
+    assert_eq!((&file["n"], &file["data"]), (&20.into(), &tree.into()));
+
+    for name in ["predict", "calibrate", "logits"] {
+        let never = folder.path().join("never.safetensors");
+        let out: &[&str] = if name == "predict" { &[] } else { &["--out", never.to_str().unwrap()] };
+        let output = command(name, &[&["--data", "cifar100"], out].concat());
+        assert_failure(&output, 3, &["cifar100", "cifar-100-binary.tar.gz"]);
+        let output = command(name, &[&["--data", "mnits"], out].concat());
+        assert_failure(&output, 2, &["mnits", "fashion-mnist"]);
+    }
+    assert_eq!(command("predict", &["--data", "mnist", "a.png"]).status.code(), Some(2));
+    assert_eq!(command("predict", &[]).status.code(), Some(2));
+}

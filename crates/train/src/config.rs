@@ -128,6 +128,15 @@ mod defaults {
     }
 }
 
+impl DataConfig {
+    /// The data set of this name, or the tree of images at this path, as it is: all of it, not augmented.
+    pub fn of(name_or_path: &str) -> Self {
+        let path = crate::images::is_tree(name_or_path).then(|| PathBuf::from(name_or_path));
+        let (train_images, resize, storage) = (0, None, Storage::Auto);
+        Self { name: name_or_path.to_string(), path, resize, storage, train_images, augmentation: Augmentation::None }
+    }
+}
+
 impl RunConfig {
     /// Reads a preset by name or a TOML file by path, applies `key=value` overrides, and checks the
     /// result.
