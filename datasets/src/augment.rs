@@ -47,6 +47,11 @@ pub enum Augmentation {
         /// Least and greatest width over height.
         #[serde(default = "default_ratio")]
         ratio: [f64; 2],
+        /// Cut the rectangle out of the image as it is in its file, before anything else is done to it. Without it,
+        /// the image has been scaled and its centre cut out before. With it, the rectangle is scaled with a triangle
+        /// filter that widens when shrinking, and the images must stay in their files ([`crate::ImageFiles`]).
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        from_file: bool,
     },
 }
 
@@ -63,6 +68,12 @@ fn default_ratio() -> [f64; 2] {
 }
 
 impl Augmentation {
+    /// Whether it works on files and not on decoded images.
+    #[must_use]
+    pub fn needs_files(&self) -> bool {
+        matches!(self, Self::RandomResizedCrop { from_file: true, .. })
+    }
+
     /// Whether the parameters make sense for images of `shape` (channels, height, width). [`augment`] gives some image for any
     /// parameters; these are the ones for which it gives the one that was meant.
     ///
@@ -88,7 +99,7 @@ impl Augmentation {
     }
 }
 
-/// Image `index` of `set` as it is seen in `epoch`.
+/// Image `index` of `set` as it is seen in `epoch`. The set has no files, so [`Augmentation::needs_files`] is passed over.
 ///
 /// # Shapes
 /// `[channels, height, width]` flattened, as [`ImageSet::image`].
@@ -98,7 +109,7 @@ impl Augmentation {
 #[must_use]
 pub fn augment(set: &ImageSet, index: usize, augmentation: &Augmentation, seed: u64, epoch: u64) -> Vec<u8> {
     let mut pixels = vec![0; set.image_len()];
-    augment_into(set, index, augmentation, seed, epoch, &mut pixels);
+    augment_into(set.image(index), set.shape(), index, augmentation, seed, epoch, &mut pixels);
     pixels
 }
 
@@ -123,7 +134,7 @@ pub fn augment_batch(
     let share = indices.len().div_ceil(threads.get()).max(1);
     let fill = |indices: &[usize], pixels: &mut [u8]| {
         for (&index, place) in indices.iter().zip(pixels.chunks_exact_mut(len)) {
-            augment_into(set, index, augmentation, seed, epoch, place);
+            augment_into(set.image(index), set.shape(), index, augmentation, seed, epoch, place);
         }
     };
     if share >= indices.len() {
@@ -138,20 +149,40 @@ pub fn augment_batch(
     pixels
 }
 
-fn augment_into(set: &ImageSet, index: usize, augmentation: &Augmentation, seed: u64, epoch: u64, place: &mut [u8]) {
-    let image = set.image(index);
+/// Writes `image`, which has the number `index`, to `place` as it is seen in `epoch`.
+pub(crate) fn augment_into(
+    image: &[u8],
+    shape: [usize; 3],
+    index: usize,
+    augmentation: &Augmentation,
+    seed: u64,
+    epoch: u64,
+    place: &mut [u8],
+) {
     match *augmentation {
         Augmentation::None => place.copy_from_slice(image),
         Augmentation::PadCropFlip { pad } => {
-            pad_crop_flip(image, set.shape(), pad, &mut stream(seed, epoch, index), place);
+            pad_crop_flip(image, shape, pad, &mut stream(seed, epoch, index), place);
         }
-        Augmentation::RandomResizedCrop { scale, ratio } => {
-            let rng = &mut stream(seed, epoch, index);
-            let crop = draw_crop(set.shape(), scale, ratio, rng);
-            let flip = below(rng, 2) == 1;
-            resize(image, set.shape(), crop, flip, place);
+        Augmentation::RandomResizedCrop { scale, ratio, .. } => {
+            let (crop, flip) = draw([shape[1], shape[2]], scale, ratio, seed, epoch, index);
+            resize(image, shape, crop, flip, place);
         }
     }
+}
+
+/// The rectangle of image `index`, of `[height, width]` pixels, in `epoch`, and whether it is mirrored.
+pub(crate) fn draw(
+    size: [usize; 2],
+    scale: [f64; 2],
+    ratio: [f64; 2],
+    seed: u64,
+    epoch: u64,
+    index: usize,
+) -> (Crop, bool) {
+    let rng = &mut stream(seed, epoch, index);
+    let crop = draw_crop(size, scale, ratio, rng);
+    (crop, below(rng, 2) == 1)
 }
 
 fn stream(seed: u64, epoch: u64, index: usize) -> ChaCha8Rng {
@@ -198,14 +229,14 @@ fn overlap(offset: i64, width: usize) -> (std::ops::Range<usize>, std::ops::Rang
 
 /// A rectangle of an image, in pixels.
 #[derive(Clone, Copy)]
-struct Crop {
-    top: usize,
-    left: usize,
-    height: usize,
-    width: usize,
+pub(crate) struct Crop {
+    pub(crate) top: usize,
+    pub(crate) left: usize,
+    pub(crate) height: usize,
+    pub(crate) width: usize,
 }
 
-fn draw_crop([_, height, width]: [usize; 3], scale: [f64; 2], ratio: [f64; 2], rng: &mut ChaCha8Rng) -> Crop {
+fn draw_crop([height, width]: [usize; 2], scale: [f64; 2], ratio: [f64; 2], rng: &mut ChaCha8Rng) -> Crop {
     let area = height as f64 * width as f64;
     for _ in 0..ATTEMPTS {
         let area = area * (scale[0] + (scale[1] - scale[0]) * unit(rng));

@@ -1,8 +1,8 @@
 //! Image data that can be trusted: every set comes with the digests of its bytes, every split with that of its table.
 //!
 //! What is here: MNIST inside the binary ([`load`] works on a machine with nothing else on it), a library folder into
-//! which other sets are imported after their size and SHA-256 are checked ([`import`]), trees of image files
-//! ([`load_tree`]), safetensors files ([`load_safetensors`]), validation splits that never change ([`split`]),
+//! which other sets are imported after their size and SHA-256 are checked ([`import`]), trees of image files in memory
+//! ([`load_tree`]) or left in their files where they are too many ([`open_tree`]), safetensors files ([`load_safetensors`]), validation splits that never change ([`split`]),
 //! augmentation as a pure function ([`mod@augment`]), and small generated sets for smoke tests ([`synthetic`]).
 //!
 //! What is not here: tensors, normalisation and the order of batches. Pixels leave as `u8`; the network's first layer
@@ -27,6 +27,7 @@ mod error;
 mod float_images;
 pub mod idx;
 mod image_set;
+mod images;
 mod import;
 mod library;
 #[cfg(test)]
@@ -46,6 +47,7 @@ pub use augment::{Augmentation, augment, augment_batch};
 pub use error::{ArchiveError, DataError, DataErrorKind, TensorsError, TreeError};
 pub use float_images::FloatImages;
 pub use image_set::ImageSet;
+pub use images::{Batches, Images, Pixels, View};
 pub use import::{Import, import};
 pub use library::{DataSplits, Status, StatusEntry, data_dir_from, default_data_dir, list, load, load_unsplit, verify};
 pub use manifest::{KnownDataset, find, known};
@@ -53,4 +55,4 @@ pub use provenance::{FileDigest, Provenance, Trust, sha256_hex};
 pub use split::{HeldOut, SplitTable};
 pub use synthetic::synthetic;
 pub use tensors::{TensorImages, load_safetensors};
-pub use tree::{TreeOptions, load_tree};
+pub use tree::{ImageFiles, Storage, TreeOptions, load_tree, open_tree};

@@ -18,7 +18,7 @@ use serde::Serialize;
 
 use crate::manifest::KnownDataset;
 use crate::random::{below, stream};
-use crate::{DataError, ImageSet, sha256_hex};
+use crate::{DataError, ImageSet, Images, sha256_hex};
 
 /// Images of each class that the committed tables hold out.
 pub const PER_CLASS: HeldOut = HeldOut::PerClass(500);
@@ -126,7 +126,7 @@ impl SplitTable {
     ///
     /// # Errors
     /// Those of [`Self::parse`] and [`Self::generate`].
-    pub fn of(dataset: &KnownDataset, training: &ImageSet) -> Result<Self, DataError> {
+    pub fn of(dataset: &KnownDataset, training: &dyn Images) -> Result<Self, DataError> {
         match dataset.split {
             SplitRule::Committed(file, text) => Self::parse(file, text),
             SplitRule::Drawn(held_out) => Self::drawn(dataset.name, training, held_out),
@@ -137,7 +137,7 @@ impl SplitTable {
     ///
     /// # Errors
     /// Those of [`Self::generate`].
-    pub fn drawn(dataset: &str, training: &ImageSet, held_out: HeldOut) -> Result<Self, DataError> {
+    pub fn drawn(dataset: &str, training: &dyn Images, held_out: HeldOut) -> Result<Self, DataError> {
         Self::generate(DRAWN, dataset, training, held_out, SEED)
     }
 
@@ -153,7 +153,7 @@ impl SplitTable {
     pub fn generate(
         file: &str,
         dataset: &str,
-        training: &ImageSet,
+        training: &dyn Images,
         held_out: HeldOut,
         seed: u64,
     ) -> Result<Self, DataError> {
@@ -237,18 +237,27 @@ impl SplitTable {
     /// # Errors
     /// If the table was made for another number of training images.
     pub fn apply(&self, training: &ImageSet) -> Result<(ImageSet, ImageSet), DataError> {
+        let (kept, held_out) = self.parts(training.len())?;
+        let validation = training.select(&held_out)?.named(&format!("{} validation", self.dataset));
+        Ok((training.select(&kept)?, validation))
+    }
+
+    /// The indices of `training_images` images that are not held out, and of those that are, both rising.
+    ///
+    /// # Errors
+    /// If the table was made for another number of training images.
+    pub fn parts(&self, training_images: usize) -> Result<(Vec<usize>, Vec<usize>), DataError> {
         let expected = self.training_images as usize;
-        if training.len() != expected {
-            return Err(DataError::SplitSize { file: self.file.clone(), found: training.len(), expected });
+        if training_images != expected {
+            return Err(DataError::SplitSize { file: self.file.clone(), found: training_images, expected });
         }
         let held_out: Vec<usize> = self.validation.iter().map(|&index| index as usize).collect();
         let mut is_held_out = vec![false; expected];
         for &index in &held_out {
             is_held_out[index] = true;
         }
-        let kept: Vec<usize> = (0..expected).filter(|&index| !is_held_out[index]).collect();
-        let validation = training.select(&held_out)?.named(&format!("{} validation", self.dataset));
-        Ok((training.select(&kept)?, validation))
+        let kept = (0..expected).filter(|&index| !is_held_out[index]).collect();
+        Ok((kept, held_out))
     }
 }
 
@@ -300,7 +309,7 @@ fn parse_indices<'a>(
     Ok(indices)
 }
 
-fn members_by_class(set: &ImageSet) -> Vec<Vec<u32>> {
+fn members_by_class(set: &dyn Images) -> Vec<Vec<u32>> {
     let mut members = vec![Vec::new(); set.classes()];
     for (&label, index) in set.labels().iter().zip(0_u32..) {
         members[usize::from(label)].push(index);

@@ -20,6 +20,16 @@
 //! triangle filter that widens when shrinking, so that its shorter side fits (for a wanted size that is not square: so
 //! that both sides reach it) and the longer side is rounded down, and the centre is cut out, offsets rounded half to
 //! even. The same rules as torchvision's `Resize` and `CenterCrop`, but not the same bits.
+//! [`TreeOptions::resize`] scales the shorter side to more than fits before the centre is cut out, as is usual for
+//! ImageNet (256, then 224).
+//!
+//! # In memory or in files
+//! [`open_tree`] decodes a tree into memory if its images take at most 4 GiB there ([`TreeOptions::STREAM_ABOVE`]; counted are
+//! all files below `train`, `val` and `test`). Of a larger folder it keeps the list of files alone, and every image is
+//! read and decoded when it is needed: by all cores, up to two batches ahead, in memory for three batches. Both ways
+//! give the same pixels, bit for bit, whatever the augmentation; [`Storage`] chooses otherwise. What differs is the
+//! digest: of streamed images, paths, sizes and labels are hashed and not the content, which would take as long as an
+//! epoch. A file that has another size than when it was listed is an error.
 //!
 //! # Cache
 //! The decoded images are kept in the library folder, in `decoded/` for a tree and beside the archive for a known
@@ -36,8 +46,10 @@
 //! | for each part | its pixels, `[images, channels, height, width]`, then its labels, 2 bytes each |
 //! | 32 | SHA-256 of all bytes before |
 
+mod ahead;
 mod cache;
 mod decode;
+mod files;
 mod layout;
 mod listing;
 
@@ -46,9 +58,14 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 pub(crate) use cache::Decoded;
+use decode::Frame;
+pub use files::ImageFiles;
 use listing::Listing;
 pub(crate) use listing::zip_in_memory;
 
+use serde::{Deserialize, Serialize};
+
+use crate::images::Images;
 use crate::library::DataSplits;
 use crate::provenance::hex;
 use crate::{DataError, Provenance, TreeError, Trust};
@@ -59,26 +76,56 @@ use crate::{DataError, Provenance, TreeError, Trust};
 pub struct TreeOptions {
     /// Channels (1 or 3), height, width of every decoded image.
     pub shape: [usize; 3],
-    /// Most bytes that all decoded images together may have. They are held in memory.
+    /// Shorter side of an image when its centre is cut out, at least the longer side of `shape`; none: what fits.
+    pub resize: Option<usize>,
+    /// Where the images are while they are in use.
+    pub storage: Storage,
+    /// Most bytes that all decoded images together may have in memory.
     pub max_bytes: u64,
+}
+
+/// Where the images of a tree are while they are in use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Storage {
+    /// In memory up to [`TreeOptions::STREAM_ABOVE`], else in their files.
+    #[default]
+    Auto,
+    /// Decoded, in memory.
+    Memory,
+    /// In their files, decoded whenever they are needed.
+    Stream,
 }
 
 impl TreeOptions {
     /// Longest side of a decoded image.
     pub const MAX_SIDE: usize = 4096;
 
-    /// Images of `shape` (channels, height, width), at most 16 GiB of them: enough for ImageNet at 64x64.
+    /// Bytes of decoded images up to which [`Storage::Auto`] holds them in memory.
+    pub const STREAM_ABOVE: u64 = 4 << 30;
+
+    /// Images of `shape` (channels, height, width), at most 16 GiB of them in memory: enough for ImageNet at 64x64.
     #[must_use]
     pub fn new(shape: [usize; 3]) -> Self {
-        Self { shape, max_bytes: 16 << 30 }
+        Self { shape, resize: None, storage: Storage::Auto, max_bytes: 16 << 30 }
+    }
+
+    fn frame(&self) -> Frame {
+        Frame { shape: self.shape, resize: self.resize }
     }
 
     fn check(&self) -> Result<(), TreeError> {
         let [channels, height, width] = self.shape;
         let side = |side| (1..=Self::MAX_SIDE).contains(&side);
-        match matches!(channels, 1 | 3) && side(height) && side(width) {
-            true => Ok(()),
-            false => Err(TreeError::BadShape { shape: self.shape, max_side: Self::MAX_SIDE }),
+        if !(matches!(channels, 1 | 3) && side(height) && side(width)) {
+            return Err(TreeError::BadShape { shape: self.shape, max_side: Self::MAX_SIDE });
+        }
+        let (least, most) = (height.max(width), Self::MAX_SIDE);
+        match self.resize {
+            Some(resize) if resize < least || resize > most => {
+                Err(TreeError::BadResize { resize, shape: self.shape, least, most })
+            }
+            _ => Ok(()),
         }
     }
 }
@@ -86,21 +133,57 @@ impl TreeOptions {
 /// The tree of images in the folder or zip archive `from`, decoded, with a cache in the library folder `dir`.
 ///
 /// Nobody has published digests of it, so its provenance is [`Trust::Unverified`]; the digest there is that of the
-/// archive, or over path, size and SHA-256 of every file when they were decoded.
+/// archive, or over path, size and SHA-256 of every file when they were decoded. [`TreeOptions::storage`] is not read.
 ///
 /// # Errors
 /// A tree of another layout, a file that is no image, a shape or a size that is not allowed, an archive that is not to
 /// be trusted, and refusals of the operating system. The first file in the order of the paths is reported.
 pub fn load_tree(from: &Path, dir: &Path, options: &TreeOptions) -> Result<DataSplits, DataError> {
     options.check()?;
-    let place = from.canonicalize().map_err(DataError::io("open", from))?;
-    let name = place.file_stem().map_or("tree".into(), |name| name.to_string_lossy().into_owned());
+    load(Listing::open(from)?, from, dir, options)
+}
+
+/// The tree of images in `from`, in memory or left in its files as [`TreeOptions::storage`] says.
+///
+/// The provenance of what is left in its files is a digest over path and size of every image.
+///
+/// # Errors
+/// Those of [`load_tree`]; also a zip archive that is to be left as it is. Files that are left are not opened, so that
+/// what is wrong with them comes out where they are used.
+pub fn open_tree(from: &Path, dir: &Path, options: &TreeOptions) -> Result<DataSplits<Box<dyn Images>>, DataError> {
+    options.check()?;
     let mut listing = Listing::open(from)?;
+    let size = options.shape.iter().fold(listing.files.len() as u64, |size, &side| size.saturating_mul(side as u64));
+    let streamed = match options.storage {
+        Storage::Memory => false,
+        Storage::Stream => true,
+        Storage::Auto => size > TreeOptions::STREAM_ABOVE && listing.archive().is_none(),
+    };
+    if !streamed {
+        return Ok(load(listing, from, dir, options)?.boxed());
+    }
+    let layout = layout::find(&mut listing)?;
+    let (_, name) = place_and_name(from)?;
+    let archive = TreeError::ZipNotStreamed { tree: listing.label.clone() };
+    let (label, folder, files) = listing.into_folder().ok_or(archive)?;
+    let tree = files::Tree { label, folder, files, frame: options.frame() };
+    Ok(files::split(tree, &layout, &name)?.boxed())
+}
+
+fn load(mut listing: Listing<'_>, from: &Path, dir: &Path, options: &TreeOptions) -> Result<DataSplits, DataError> {
+    let (place, name) = place_and_name(from)?;
     let cache = dir.join("decoded").join(cache_name(&place, options));
     let decoded = decode_cached(&mut listing, &name, Some(&cache), options)?;
     let files = vec![decoded.source.clone()];
     let provenance = Provenance { dataset: format!("tree {name}"), trust: Trust::Unverified, files };
     decoded.split(&name, provenance)
+}
+
+/// Where a tree is, and what it is called.
+fn place_and_name(from: &Path) -> Result<(PathBuf, String), DataError> {
+    let place = from.canonicalize().map_err(DataError::io("open", from))?;
+    let name = place.file_stem().map_or("tree".into(), |name| name.to_string_lossy().into_owned());
+    Ok((place, name))
 }
 
 /// The decoded images of `listing`, from the cache if that is right, else decoded and left in the cache.
@@ -110,7 +193,8 @@ pub(crate) fn decode_cached(
     cache: Option<&Path>,
     options: &TreeOptions,
 ) -> Result<Decoded, DataError> {
-    let key = cache::Key { source: listing.fingerprint(), shape: options.shape };
+    let resize = options.resize.map_or_else(String::new, |side| format!(" resized to {side}"));
+    let key = cache::Key { source: listing.fingerprint() + &resize, shape: options.shape };
     if let Some(path) = cache
         && let Some(decoded) = cache::read(path, name, &key, options.max_bytes)?
     {
@@ -128,5 +212,6 @@ pub(crate) fn decode_cached(
 fn cache_name(place: &Path, options: &TreeOptions) -> PathBuf {
     let [channels, height, width] = options.shape;
     let digest = Sha256::digest(place.as_os_str().as_encoded_bytes());
-    format!("{}-{channels}x{height}x{width}.images", &hex(&digest)[..16]).into()
+    let resize = options.resize.map_or_else(String::new, |side| format!("-of-{side}"));
+    format!("{}-{channels}x{height}x{width}{resize}.images", &hex(&digest)[..16]).into()
 }

@@ -7,7 +7,7 @@ use neokd_datasets::{Augmentation, DataError, ImageSet, augment, augment_batch, 
 
 const PAD_CROP_FLIP: Augmentation = Augmentation::PadCropFlip { pad: 4 };
 const RESIZED_CROP: Augmentation =
-    Augmentation::RandomResizedCrop { scale: [0.08, 1.0], ratio: [3.0 / 4.0, 4.0 / 3.0] };
+    Augmentation::RandomResizedCrop { scale: [0.08, 1.0], ratio: [3.0 / 4.0, 4.0 / 3.0], from_file: false };
 
 fn set() -> ImageSet {
     synthetic(3, 12, 1, 1, [3, 16, 20], 4).unwrap().train
@@ -131,7 +131,7 @@ fn no_padding_leaves_the_flip_alone() {
 #[test]
 fn a_crop_of_everything_is_the_image_or_its_mirror_image() {
     let set = coordinates(7, 7);
-    let whole = Augmentation::RandomResizedCrop { scale: [1.0, 1.0], ratio: [1.0, 1.0] };
+    let whole = Augmentation::RandomResizedCrop { scale: [1.0, 1.0], ratio: [1.0, 1.0], from_file: false };
     let mut flips = 0_u32;
     for epoch in 0..400 {
         let pixels = augment(&set, 0, &whole, 1, epoch);
@@ -180,7 +180,7 @@ fn bilinear_scaling_gives_the_values_worked_out_by_hand() {
     // centres at -0.25 (clamped to 0), 0.25, 0.75, 1.25 (clamped to 1).
     let rows: Vec<u8> = [0, 40, 80, 120].repeat(4);
     let set = ImageSet::new("s", [1, 4, 4], 1, rows, vec![0]).unwrap();
-    let half = Augmentation::RandomResizedCrop { scale: [0.5, 0.5], ratio: [0.5, 0.5] };
+    let half = Augmentation::RandomResizedCrop { scale: [0.5, 0.5], ratio: [0.5, 0.5], from_file: false };
     let mut seen = std::collections::BTreeSet::new();
     for epoch in 0..100 {
         let mut pixels = augment(&set, 0, &half, 1, epoch);
@@ -201,7 +201,8 @@ fn no_parameters_make_it_panic() {
         for a in odd {
             for b in odd {
                 for (scale, ratio) in [([a, b], [0.75, 1.5]), ([0.1, 1.0], [a, b]), ([a, b], [b, a])] {
-                    let pixels = augment(&set, 0, &Augmentation::RandomResizedCrop { scale, ratio }, 1, 1);
+                    let pixels =
+                        augment(&set, 0, &Augmentation::RandomResizedCrop { scale, ratio, from_file: false }, 1, 1);
                     assert!(pixels.iter().all(|&value| value == 9), "a flat image stays flat");
                 }
             }
@@ -225,10 +226,10 @@ fn parameters_without_sense_are_named() {
     assert_eq!(name_of(Augmentation::PadCropFlip { pad: 28 }), "pad");
     let ratio = [0.75, 1.5];
     for scale in [[0.0, 1.0], [0.5, 0.1], [8.0, 100.0], [f64::NAN, 1.0], [0.1, f64::NAN], [0.1, f64::INFINITY]] {
-        assert_eq!(name_of(Augmentation::RandomResizedCrop { scale, ratio }), "scale");
+        assert_eq!(name_of(Augmentation::RandomResizedCrop { scale, ratio, from_file: false }), "scale");
     }
     for ratio in [[-1.0, 1.0], [2.0, 1.0], [0.1, 1e9], [f64::NAN, f64::NAN]] {
-        assert_eq!(name_of(Augmentation::RandomResizedCrop { scale: [0.1, 1.0], ratio }), "ratio");
+        assert_eq!(name_of(Augmentation::RandomResizedCrop { scale: [0.1, 1.0], ratio, from_file: false }), "ratio");
     }
 }
 

@@ -120,6 +120,67 @@ fn weights_of_another_network_are_refused_with_every_name() {
 }
 
 #[test]
+fn logits_say_why_weights_do_not_fit_the_model_that_was_given() {
+    let folder = tempfile::tempdir().unwrap();
+    let (weights, model) = (converted(folder.path()), folder.path().join("model.toml"));
+    let out = folder.path().join("logits.safetensors");
+    let logits = |weights: &Path| {
+        let mut command = neokd();
+        command.args(["logits", "--images", "2", "--weights"]).arg(weights).arg("--model").arg(&model);
+        command.arg("--data").arg(golden("io.safetensors")).arg("--data-dir").arg(folder.path());
+        command.arg("--out").arg(&out).output().unwrap()
+    };
+    fs::write(&model, "kind = \"small-cnn\"\nclasses = 7\n").unwrap();
+    let parts = ["model.toml", "weights.safetensors", "classes is 7 there and 10", "leave --model out"];
+    assert_failure(&logits(&weights), 2, &parts);
+
+    fs::copy(golden("model.toml"), &model).unwrap();
+    let bytes = fs::read(&weights).unwrap();
+    let damaged = folder.path().join("damaged.safetensors");
+    let mut flipped = bytes.clone();
+    flipped[bytes.len() / 2] ^= 1;
+    fs::write(&damaged, flipped).unwrap();
+    assert_failure(&logits(&damaged), 4, &["damaged.safetensors", "checksum"]);
+    fs::write(&damaged, &bytes[..bytes.len() / 2]).unwrap();
+    assert_failure(&logits(&damaged), 4, &["damaged.safetensors", "not a complete safetensors file"]);
+    assert!(!out.exists());
+
+    // The exported file has the model in its header, too, and the original code's names.
+    let exported = folder.path().join("exported.safetensors");
+    let mut export = neokd();
+    export.args(["convert", "--export", "pytorch-names", "--from"]).arg(&weights).arg("--out").arg(&exported);
+    assert_success(&export.output().unwrap());
+    assert_success(&logits(&exported));
+}
+
+#[test]
+fn what_a_conversion_leaves_out_is_listed_in_short_or_in_full() {
+    let folder = tempfile::tempdir().unwrap();
+    let bytes = fs::read(golden("weights.safetensors")).unwrap();
+    let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let zeros = [0; 8];
+    let more = (0..9).map(|number| {
+        let counter = safetensors::tensor::TensorView::new(safetensors::Dtype::I64, vec![], &zeros).unwrap();
+        (format!("bn{number}.num_batches_tracked"), counter)
+    });
+    let with_counters = safetensors::serialize(file.tensors().into_iter().chain(more), None).unwrap();
+    let from = folder.path().join("with-counters.safetensors");
+    fs::write(&from, with_counters).unwrap();
+    let convert = |out: &str, more: &[&str]| {
+        let mut command = neokd();
+        command.args(["convert", "--from"]).arg(&from).arg("--model").arg(golden("model.toml")).args(more);
+        let output = command.arg("--out").arg(folder.path().join(out)).output().unwrap();
+        assert_success(&output);
+        stdout(&output)
+    };
+    let short = convert("short.safetensors", &[]);
+    assert!(short.contains("bn2.num_batches_tracked and 6 more (--verbose names them)"), "{short}");
+    assert!(!short.contains("bn3"), "{short}");
+    let full = convert("full.safetensors", &["--verbose"]);
+    assert!(full.contains("bn8.num_batches_tracked") && !full.contains("more"), "{full}");
+}
+
+#[test]
 fn costs_are_printed_for_a_model_file_and_for_weights() {
     let folder = tempfile::tempdir().unwrap();
     let weights = converted(folder.path());
@@ -198,4 +259,64 @@ fn thresholds_come_from_validation_images_and_serve_evaluation() {
 
     fs::write(&budget, "{\"schema\": \"other/9\"}").unwrap();
     assert_failure(&neokd().args(arguments).arg(&weights).output().unwrap(), 2, &["budget.json", "neokd calibrate"]);
+}
+
+#[test]
+fn a_data_set_is_given_by_name_or_folder_wherever_images_are_wanted() {
+    let folder = tempfile::tempdir().unwrap();
+    let weights = converted(folder.path());
+    let command = |name: &str, more: &[&str]| {
+        let mut command = neokd();
+        command.args([name, "--weights"]).arg(&weights).args(more).args(["--data-dir"]).arg(folder.path());
+        command.output().unwrap()
+    };
+    let predicted = command("predict", &["--data", "mnist", "--images", "30", "--policy", "fixed:2", "--json"]);
+    assert_success(&predicted);
+    let lines = stdout(&predicted);
+    let answers: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!((answers.len(), &answers[29]["image"], &answers[0]["data"]), (30, &29.into(), &"mnist test".into()));
+    let correct = answers.iter().filter(|answer| answer["label"] == answer["true_label"]).count();
+
+    // The same images through logits and through evaluate.
+    let out = folder.path().join("logits.safetensors");
+    let more = ["--data", "mnist", "--images", "30", "--out", out.to_str().unwrap()];
+    assert_success(&command("logits", &more));
+    let logits = &tensors(&out)["logits.2"];
+    let largest = |row: &[f32]| (0..10).max_by(|a, b| row[*a].total_cmp(&row[*b])).unwrap();
+    let labels: Vec<usize> = logits.chunks(10).map(largest).collect();
+    assert!(answers.iter().zip(labels).all(|(answer, label)| answer["label"] == label));
+    let summary = command("predict", &["--data", "mnist", "--images", "30", "--policy", "fixed:2"]);
+    assert!(stdout(&summary).contains(&format!("accuracy {:.2} [", 100.0 * correct as f64 / 30.0)));
+    assert!(stdout(&summary).contains("(n 30)") && stdout(&summary).contains("images/s"), "{}", stdout(&summary));
+
+    let tree = folder.path().join("digits");
+    for (part, count) in [("train", 20), ("test", 3)] {
+        for class in 0..10 {
+            let place = tree.join(part).join(class.to_string());
+            fs::create_dir_all(&place).unwrap();
+            for number in 0..count {
+                let pixels = image::GrayImage::from_pixel(30, 28, image::Luma([class * 20 + number]));
+                pixels.save(place.join(format!("{number}.png"))).unwrap();
+            }
+        }
+    }
+    let tree = tree.to_str().unwrap();
+    let predicted = command("predict", &["--data", tree, "--json"]);
+    assert_success(&predicted);
+    assert_eq!(stdout(&predicted).lines().count(), 30);
+    let budget = folder.path().join("budget.json");
+    assert_success(&command("calibrate", &["--data", tree, "--out", budget.to_str().unwrap()]));
+    let file: Value = serde_json::from_slice(&fs::read(&budget).unwrap()).unwrap();
+    assert_eq!((&file["n"], &file["data"]), (&20.into(), &tree.into()));
+
+    for name in ["predict", "calibrate", "logits"] {
+        let never = folder.path().join("never.safetensors");
+        let out: &[&str] = if name == "predict" { &[] } else { &["--out", never.to_str().unwrap()] };
+        let output = command(name, &[&["--data", "cifar100"], out].concat());
+        assert_failure(&output, 3, &["cifar100", "cifar-100-binary.tar.gz"]);
+        let output = command(name, &[&["--data", "mnits"], out].concat());
+        assert_failure(&output, 2, &["mnits", "fashion-mnist"]);
+    }
+    assert_eq!(command("predict", &["--data", "mnist", "a.png"]).status.code(), Some(2));
+    assert_eq!(command("predict", &[]).status.code(), Some(2));
 }

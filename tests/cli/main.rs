@@ -5,4 +5,5 @@ mod command;
 mod deployment;
 mod failures;
 mod interruptions;
+mod streaming;
 mod usage;

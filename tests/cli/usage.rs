@@ -139,7 +139,7 @@ fn devices_data_and_configurations_are_listed() {
     assert!(stdout(&verified).contains("ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db"));
     assert!(stdout(&run(&["config", "list"])).contains("mnist-quick"));
     assert!(stdout(&run(&["config", "show", "mnist"])).contains("[code]"));
-    for name in ["mnist-quick", "mnist-half-hour", "mnist", "cifar10", "cifar100", "tiny-imagenet"] {
+    for name in ["mnist-quick", "mnist-half-hour", "mnist", "cifar10", "cifar100", "tiny-imagenet", "imagenet"] {
         assert_success(&run(&["config", "show", name, "--resolved"]));
     }
     let changed = stdout(&run(&["config", "show", "mnist", "--set", "training.loss.kind=adversarial-training"]));

@@ -39,7 +39,7 @@ fn every_device_computes_what_the_cpu_computes() {
 
 fn compute(device: &Device) -> Computed {
     let data = neokd_datasets::load("mnist", std::path::Path::new("")).unwrap();
-    let data = batches::collect(&data.test, &(0..16).collect::<Vec<_>>(), device);
+    let data = batches::collect(&data.test, &(0..16).collect::<Vec<_>>(), device).unwrap();
     let model = ModelConfig::SmallCnn(SmallCnnConfig { dropout: 0.0, ..Default::default() }).init(3, device);
     let frozen = Frozen::new(&model);
     let logits = frozen.forward(data.batch.pixels.clone()).as_slice().iter().map(host).collect();

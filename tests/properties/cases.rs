@@ -16,7 +16,7 @@ pub(crate) fn data() -> DataSplits {
 
 /// The first `n` test images.
 pub(crate) fn batch(n: usize, device: &Device) -> Batch {
-    batches::collect(&data().test, &(0..n).collect::<Vec<_>>(), device).batch
+    batches::collect(&data().test, &(0..n).collect::<Vec<_>>(), device).unwrap().batch
 }
 
 /// The rows `range` of a batch, with their own example numbers.

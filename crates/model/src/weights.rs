@@ -125,9 +125,14 @@ pub struct KeyReport {
 }
 
 impl KeyReport {
+    /// Number of tensors that did not fit.
+    pub fn count(&self) -> usize {
+        self.missing.len() + self.unexpected.len() + self.misshapen.len()
+    }
+
     /// Whether everything fitted.
     pub fn is_clean(&self) -> bool {
-        self.missing.is_empty() && self.unexpected.is_empty() && self.misshapen.is_empty()
+        self.count() == 0
     }
 }
 
@@ -263,6 +268,12 @@ pub fn decode(bytes: &[u8]) -> Result<(TensorMap, Metadata), WeightsError> {
         }
     }
     Ok((tensors, metadata))
+}
+
+/// Whether the bytes begin with a safetensors header that says which network the tensors are for.
+pub fn carries_model(bytes: &[u8]) -> bool {
+    let header = SafeTensors::read_metadata(bytes);
+    header.is_ok_and(|(_, header)| header.metadata().as_ref().is_some_and(|entries| entries.contains_key(MODEL_KEY)))
 }
 
 /// SHA-256 (hex) over the tensors' names, shapes and values and over the header entries.

@@ -133,7 +133,7 @@ fn measure(network: &str, args: &Args) -> Result<Figures, Box<dyn Error>> {
     let config = RunConfig::load(network, &[])?;
     let (device, name) = device::open(args.device)?;
     let data = neokd_datasets::synthetic(1, args.batch, 1, 1, config.model.input_shape(), config.model.classes())?;
-    let batch = batches::collect(&data.train, &(0..args.batch).collect::<Vec<_>>(), &device);
+    let batch = batches::collect(&data.train, &(0..args.batch).collect::<Vec<_>>(), &device)?;
     let mut arms = arms(&config, &batch, &device);
     arms.retain(|(arm, _)| args.arm.as_ref().is_none_or(|wanted| arm.contains(wanted.as_str())));
     let mut opponent = args.against.as_ref().and_then(|_| Opponent::start(network, args));

@@ -6,12 +6,12 @@
 //! header's SHA-256 covers everything, and the file is replaced atomically.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use burn::module::Module;
 use burn::tensor::Device;
 use neokd_attack::Passes;
-use neokd_model::weights::{self, Metadata, TensorMap};
+use neokd_model::weights::{self, Metadata, TensorMap, WeightsError};
 use neokd_model::{ModelConfig, Network};
 use serde::{Deserialize, Serialize};
 
@@ -90,89 +90,150 @@ impl TrainingState {
     /// # Errors
     /// [`Error::Checkpoint`] if the file is truncated, damaged, of another network or of another schema.
     pub fn load(config: &RunConfig, path: &Path, device: &Device) -> Result<Self, Error> {
-        let unfit = |why: String| Error::Checkpoint { file: path.to_path_buf(), why };
         let contents = Contents::read(path)?;
-        if contents.model != config.model {
-            return Err(unfit(
-                "this checkpoint holds another network than the run's config.toml; resume with the run that wrote it"
-                    .into(),
-            ));
-        }
-        let model = config.model.init(0, device);
-        let model = weights::apply(model, contents.weights).map_err(Error::weights(path))?.train();
-        let state = OptimizerState { tensors: contents.optimizer, scalars: contents.header.optimizer_scalars };
+        contents.check_network(config)?;
+        let (_, network, saved) = contents.into_parts(device)?;
+        let saved = saved.ok_or_else(|| no_training_state(path))?;
+        let state = OptimizerState { tensors: saved.optimizer, scalars: saved.header.optimizer_scalars };
         let optimizer = Optimizer::new(&config.training.optimizer).with_state(state, device).map_err(|name| {
-            unfit(format!(
-                "optimizer state {name} does not fit training.optimizer; resume with the configuration that wrote it"
-            ))
+            let why = "does not fit training.optimizer; resume with the configuration that wrote it";
+            Error::Checkpoint { file: path.to_path_buf(), why: format!("optimizer state {name} {why}") }
         })?;
-        Ok(Self { model, optimizer, progress: contents.header.progress })
+        Ok(Self { model: network.train(), optimizer, progress: saved.header.progress })
     }
 }
 
 /// The network in a checkpoint or weights file, for evaluation.
 ///
 /// # Errors
-/// [`Error::Io`] or [`Error::Checkpoint`].
+/// As [`Contents::read`] and [`Contents::network`].
 pub fn load_network(path: &Path, device: &Device) -> Result<(ModelConfig, Network), Error> {
-    let bytes = files::read(path)?;
-    let (tensors, metadata) = weights::decode(&bytes).map_err(Error::weights(path))?;
-    let config = weights::read_model(&metadata).map_err(Error::weights(path))?;
-    let tensors = match metadata.contains_key(PROGRESS_KEY) {
-        true => without_prefix("model/", &tensors),
-        false => tensors,
-    };
-    let network = weights::apply(config.init(0, device), tensors).map_err(Error::weights(path))?;
-    Ok((config, network))
+    Contents::read(path)?.network(device)
 }
 
-/// How far the run had come when this checkpoint was written.
-///
-/// # Errors
-/// As [`TrainingState::load`].
-pub fn progress(path: &Path) -> Result<Progress, Error> {
-    Ok(Contents::read(path)?.header.progress)
-}
-
-struct Contents {
+/// What a checkpoint or a weights file holds, decoded and checked once.
+pub struct Contents {
+    path: PathBuf,
     model: ModelConfig,
     weights: TensorMap,
-    optimizer: TensorMap,
+    training: Option<Saved>,
+}
+
+/// What a checkpoint holds beside the network.
+struct Saved {
     header: Header,
+    optimizer: TensorMap,
 }
 
 impl Contents {
-    fn read(path: &Path) -> Result<Self, Error> {
-        let unfit = |why: String| Error::Checkpoint { file: path.to_path_buf(), why };
-        let bytes = files::read(path)?;
-        let (tensors, metadata) = weights::decode(&bytes).map_err(Error::weights(path))?;
-        let text = metadata.get(PROGRESS_KEY).ok_or_else(|| {
-            unfit(
-                "no training state inside: these are weights; --resume needs a checkpoint from a run directory".into(),
-            )
-        })?;
-        let header: Header = serde_json::from_str(text).map_err(|error| unfit(format!("header: {error}")))?;
-        if header.schema != SCHEMA {
-            return Err(unfit(format!(
-                "checkpoint schema {} is not {SCHEMA}; resume with the neokd version that wrote it",
-                header.schema
-            )));
-        }
-        Ok(Self {
-            model: weights::read_model(&metadata).map_err(Error::weights(path))?,
-            weights: without_prefix("model/", &tensors),
-            optimizer: without_prefix("optimizer/", &tensors),
-            header,
-        })
+    /// Reads a file whole and checks its checksum.
+    ///
+    /// # Errors
+    /// [`Error::Io`], or [`Error::Checkpoint`] if it is damaged or of another schema.
+    pub fn read(path: &Path) -> Result<Self, Error> {
+        Self::decode(path, &files::read(path)?)
     }
+
+    /// As [`read`](Self::read), from the bytes of the file at `path`.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`].
+    pub fn decode(path: &Path, bytes: &[u8]) -> Result<Self, Error> {
+        let unfit = |why: String| Error::Checkpoint { file: path.to_path_buf(), why };
+        let (mut tensors, metadata) = weights::decode(bytes).map_err(Error::weights(path))?;
+        let model = weights::read_model(&metadata).map_err(Error::weights(path))?;
+        let training = match metadata.get(PROGRESS_KEY) {
+            None => None,
+            Some(text) => {
+                let header: Header = serde_json::from_str(text).map_err(|error| unfit(format!("header: {error}")))?;
+                if header.schema != SCHEMA {
+                    return Err(unfit(format!(
+                        "checkpoint schema {} is not {SCHEMA}; resume with the neokd version that wrote it",
+                        header.schema
+                    )));
+                }
+                Some(Saved { header, optimizer: take(&mut tensors, "optimizer/") })
+            }
+        };
+        let weights = if training.is_some() { take(&mut tensors, "model/") } else { tensors };
+        Ok(Self { path: path.to_path_buf(), model, weights, training })
+    }
+
+    /// The network's configuration.
+    pub fn model(&self) -> &ModelConfig {
+        &self.model
+    }
+
+    /// How far the run had come when this checkpoint was written.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] if these are weights alone.
+    pub fn progress(&self) -> Result<&Progress, Error> {
+        let saved = self.training.as_ref().ok_or_else(|| no_training_state(&self.path))?;
+        Ok(&saved.header.progress)
+    }
+
+    /// Makes sure that this is the network of `config`.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] if it is another.
+    pub fn check_network(&self, config: &RunConfig) -> Result<(), Error> {
+        match self.model == config.model {
+            true => Ok(()),
+            false => Err(Error::Checkpoint {
+                file: self.path.clone(),
+                why: "this checkpoint holds another network than the run's config.toml; use it with the run that \
+                      wrote it"
+                    .to_string(),
+            }),
+        }
+    }
+
+    /// The network, for evaluation.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] lists the tensors that do not fit it.
+    pub fn network(self, device: &Device) -> Result<(ModelConfig, Network), Error> {
+        let (model, network, _) = self.into_parts(device)?;
+        Ok((model, network))
+    }
+
+    /// As [`network`](Self::network), also where the tensors have the original code's names.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] lists the tensors that do not fit, under the names that fit more of them.
+    pub fn network_of_any_names(self, device: &Device) -> Result<(ModelConfig, Network), Error> {
+        let ours = match weights::apply(self.model.init(0, device), self.weights.clone()) {
+            Err(WeightsError::Mismatch(report)) => report,
+            result => return Ok((self.model, result.map_err(Error::weights(&self.path))?)),
+        };
+        let found = weights::from_pytorch(&self.model, self.weights, device).map_err(|theirs| match theirs {
+            WeightsError::Mismatch(theirs) if theirs.count() < ours.count() => WeightsError::Mismatch(theirs),
+            WeightsError::Mismatch(_) => WeightsError::Mismatch(ours),
+            other => other,
+        });
+        Ok((self.model, found.map_err(Error::weights(&self.path))?))
+    }
+
+    fn into_parts(self, device: &Device) -> Result<(ModelConfig, Network, Option<Saved>), Error> {
+        let network = weights::apply(self.model.init(0, device), self.weights).map_err(Error::weights(&self.path))?;
+        Ok((self.model, network, self.training))
+    }
+}
+
+fn no_training_state(path: &Path) -> Error {
+    let why = "no training state inside: these are weights; --resume needs a checkpoint from a run directory";
+    Error::Checkpoint { file: path.to_path_buf(), why: why.to_string() }
 }
 
 fn prefixed(prefix: &str, tensors: TensorMap) -> TensorMap {
     tensors.into_iter().map(|(name, tensor)| (format!("{prefix}{name}"), tensor)).collect()
 }
 
-fn without_prefix(prefix: &str, tensors: &TensorMap) -> TensorMap {
-    let inside =
-        tensors.iter().filter_map(|(name, tensor)| Some((name.strip_prefix(prefix)?.to_string(), tensor.clone())));
-    inside.collect()
+/// Takes the tensors whose names begin with `prefix` out of `tensors`, and the prefix off their names.
+fn take(tensors: &mut TensorMap, prefix: &str) -> TensorMap {
+    let (inside, rest) = std::mem::take(tensors).into_iter().partition(|(name, _)| name.starts_with(prefix));
+    *tensors = rest;
+    let inside: TensorMap = inside;
+    inside.into_iter().map(|(name, tensor)| (name[prefix.len()..].to_string(), tensor)).collect()
 }

@@ -8,7 +8,7 @@ mod suggest;
 use std::path::{Path, PathBuf};
 
 use neokd_attack::{AttackConfig, ThreatConfig};
-use neokd_datasets::{Augmentation, KnownDataset};
+use neokd_datasets::{Augmentation, KnownDataset, Storage};
 use neokd_distill::LossConfig;
 use neokd_model::ModelConfig;
 use serde::{Deserialize, Serialize};
@@ -51,6 +51,13 @@ pub struct DataConfig {
     /// images are decoded to the network's size. Absent for a data set that neokd knows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<PathBuf>,
+    /// With `path`: shorter side of an image, in pixels, when its centre is cut out; absent: what fits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resize: Option<usize>,
+    /// With `path`: decoded in `memory`, or left in the files and decoded when needed (`stream`); `auto` takes memory
+    /// up to 4 GiB of decoded images. Numbers do not depend on it.
+    #[serde(default)]
+    pub storage: Storage,
     /// Train on the first so many training images only; 0 means all.
     #[serde(default)]
     pub train_images: usize,
@@ -121,6 +128,15 @@ mod defaults {
     }
 }
 
+impl DataConfig {
+    /// The data set of this name, or the tree of images at this path, as it is: all of it, not augmented.
+    pub fn of(name_or_path: &str) -> Self {
+        let path = crate::images::is_tree(name_or_path).then(|| PathBuf::from(name_or_path));
+        let (train_images, resize, storage) = (0, None, Storage::Auto);
+        Self { name: name_or_path.to_string(), path, resize, storage, train_images, augmentation: Augmentation::None }
+    }
+}
+
 impl RunConfig {
     /// Reads a preset by name or a TOML file by path, applies `key=value` overrides, and checks the
     /// result.
@@ -162,9 +178,11 @@ impl RunConfig {
     /// The data set's entry in the manifest.
     ///
     /// # Errors
-    /// [`Error::Data`] lists the known names.
+    /// [`Error::Config`] lists the known names.
     pub fn dataset(&self) -> Result<&'static KnownDataset, Error> {
-        Ok(neokd_datasets::find(&self.data.name)?)
+        neokd_datasets::find(&self.data.name).map_err(|error| {
+            Error::Config(format!("data.name: {error}; for a folder of images per class set data.path=FOLDER as well"))
+        })
     }
 
     /// Checks every value that types alone do not.
@@ -181,6 +199,10 @@ impl RunConfig {
         }
         if let Err(error) = self.data.augmentation.check(self.model.input_shape()) {
             return fail("data.augmentation.", error.to_string());
+        }
+        if self.data.augmentation.needs_files() && self.data.storage == Storage::Memory {
+            let why = "data.augmentation.from_file cuts from files, which memory does not hold; take stream or auto";
+            return fail("data.storage = \"memory\": ", why.to_string());
         }
         let exits = self.model.exits();
         for (section, attack) in

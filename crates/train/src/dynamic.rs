@@ -3,15 +3,16 @@
 
 use burn::tensor::Device;
 use burn::tensor::activation::softmax;
-use neokd_datasets::ImageSet;
+use neokd_datasets::Images;
 use neokd_model::calibration::{budget_shares, thresholds};
 use neokd_model::policy::{Answer, Policy, Rule};
 use neokd_model::{ExitCost, ExitLogits, Frozen, MultiExit};
 use serde::{Deserialize, Serialize};
 
+use crate::Error;
+use crate::batches::Batches;
 use crate::interval::Share;
 use crate::policy_file::{Budget, BudgetFile, SCHEMA};
-use crate::{Error, batches};
 
 /// What a policy makes of a set of images.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -87,26 +88,26 @@ impl ExitAnswers {
     /// Runs the whole network on a set; `done` hears how many images are finished.
     ///
     /// # Errors
-    /// [`Error::Device`] if the device could not be read.
+    /// [`Error::Data`] if an image could not be read, [`Error::Device`] if the device could not.
     pub fn of<M: MultiExit>(
         model: &Frozen<M>,
-        set: &ImageSet,
+        set: &dyn Images,
         batch_size: usize,
         ensemble: bool,
         device: &Device,
         done: &mut dyn FnMut(usize),
     ) -> Result<Self, Error> {
         let mut found = Self { ensemble, exits: vec![Vec::new(); model.exits()], labels: Vec::new() };
-        let indices: Vec<usize> = (0..set.len()).collect();
-        for chunk in indices.chunks(batch_size) {
-            let data = batches::collect(set, chunk, device);
+        for data in Batches::in_order(set, set.len(), batch_size, device) {
+            let data = data?;
+            let images = data.labels.len();
             let rows = probabilities(&model.forward(data.batch.pixels))?;
             for (exit, answers) in found.exits.iter_mut().enumerate() {
                 let fixed = Policy { rule: Rule::Fixed(exit), ensemble };
-                answers.extend((0..chunk.len()).map(|image| decide(&rows, chunk.len(), image, &fixed)));
+                answers.extend((0..images).map(|image| decide(&rows, images, image, &fixed)));
             }
             found.labels.extend(data.labels);
-            done(chunk.len());
+            done(images);
         }
         Ok(found)
     }

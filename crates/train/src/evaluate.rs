@@ -3,13 +3,14 @@
 
 use burn::tensor::{Device, Int, Tensor};
 use neokd_attack::{Attack, Audit, Passes, Threat};
-use neokd_datasets::ImageSet;
+use neokd_datasets::Images;
 use neokd_model::policy::Policy;
 use neokd_model::{ExitLogits, Frozen, MultiExit};
 
+use crate::Error;
+use crate::batches::Batches;
 use crate::dynamic::{Dynamic, Leaving};
 use crate::interval::Share;
-use crate::{Error, batches};
 
 /// What is to be scored, and how.
 #[derive(Clone, Copy, Debug)]
@@ -17,7 +18,7 @@ pub struct Evaluation<'a, M> {
     /// The network.
     pub model: &'a Frozen<M>,
     /// The images.
-    pub set: &'a ImageSet,
+    pub set: &'a dyn Images,
     /// How many of them, from the start.
     pub images: usize,
     /// Images per pass; does not change the result.
@@ -65,27 +66,26 @@ impl<M: MultiExit> Evaluation<'_, M> {
     /// once, the clean pass not.
     ///
     /// # Errors
-    /// [`Error::Attack`] or [`Error::Device`].
+    /// [`Error::Attack`], [`Error::Data`] or [`Error::Device`].
     pub fn run(&self, done: &mut dyn FnMut(usize)) -> Result<Scores, Error> {
         let mut clean = Tally::new(self);
         let mut attacked: Vec<Tally> = self.attacks.iter().map(|_| Tally::new(self)).collect();
-        let indices: Vec<usize> = (0..self.images.min(self.set.len())).collect();
-        for chunk in indices.chunks(self.batch_size) {
-            let data = batches::collect(self.set, chunk, self.device);
+        for data in Batches::in_order(self.set, self.images, self.batch_size, self.device) {
+            let data = data?;
             let logits = self.model.forward(data.batch.pixels.clone());
             clean.add(&logits, &data.batch.labels, &data.labels)?;
-            clean.passes += Passes::forward(chunk.len());
+            clean.passes += Passes::forward(data.batch.len());
             for (attack, tally) in self.attacks.iter().zip(&mut attacked) {
                 let outcome = neokd_attack::run(self.model, &data.batch, attack, self.threat, self.key)?;
                 tally.add(&outcome.logits, &data.batch.labels, &data.labels)?;
                 let audit = outcome.adversarial.audit;
                 tally.audit = Some(tally.audit.map_or(audit, |so_far| so_far.merge(audit)));
                 tally.passes += outcome.adversarial.passes;
-                done(chunk.len());
+                done(data.batch.len());
             }
         }
         let costs = self.model.costs();
-        let n = indices.len() as u64;
+        let n = self.images.min(self.set.len()) as u64;
         let dynamics = |tally: &Tally| tally.leaving.iter().map(|leaving| leaving.finish(&costs)).collect();
         let attacks: Vec<AttackScores> = attacked
             .iter()

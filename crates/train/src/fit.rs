@@ -4,19 +4,20 @@
 //! adversarial images, add up the loss terms of all exits, step, log. Randomness is keyed by epoch,
 //! step and example, so the loop can be left after any step and entered again there.
 
+use std::ops::Range;
 use std::time::Instant;
 
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor};
 use neokd_attack::{Attack, Passes, Threat};
-use neokd_datasets::{Augmentation, DataSplits};
+use neokd_datasets::{DataSplits, Images};
 use neokd_distill::{Draw, ExitLoss, LossInput, LossTerms};
 use neokd_model::{Frozen, MultiExit};
 
-use crate::batches::{self, LabelledBatch};
+use crate::batches::{self, Batches, LabelledBatch};
 use crate::checkpoint::TrainingState;
 use crate::evaluate::Evaluation;
-use crate::metrics::{MetricsLog, Record, StepRecord, TermRecord, ValidationRecord};
+use crate::metrics::{MetricsLog, StepRecord, TermRecord, ValidationRecord};
 use crate::run_dir::RunDir;
 use crate::seeds::{Purpose, key};
 use crate::stop::Stop;
@@ -78,7 +79,8 @@ fn images_used(config: &RunConfig, images: usize) -> usize {
 /// One run: what is fixed while it trains.
 pub struct Fit<'a> {
     config: &'a RunConfig,
-    data: &'a DataSplits,
+    training_images: &'a dyn Images,
+    held_out: &'a dyn Images,
     device: &'a Device,
     attack: Attack,
     threat: Threat,
@@ -91,12 +93,13 @@ impl<'a> Fit<'a> {
     ///
     /// # Errors
     /// [`Error::Config`] if data and network do not fit together.
-    pub fn new(config: &'a RunConfig, data: &'a DataSplits, device: &'a Device) -> Result<Self, Error> {
+    pub fn new<S: Images>(config: &'a RunConfig, data: &'a DataSplits<S>, device: &'a Device) -> Result<Self, Error> {
         let threat = config.threat.threat();
         let loss = config.training.loss.init(config.model.exits());
         Ok(Self {
             config,
-            data,
+            training_images: &data.train,
+            held_out: &data.validation,
             device,
             attack: config.training.attack.attack(&threat),
             threat,
@@ -114,7 +117,7 @@ impl<'a> Fit<'a> {
     ///
     /// # Errors
     /// [`Error::Interrupted`] after a requested stop; [`Error::Diverged`], [`Error::Attack`],
-    /// [`Error::Io`].
+    /// [`Error::Data`], [`Error::Io`].
     pub fn run(
         &self,
         state: &mut TrainingState,
@@ -130,18 +133,16 @@ impl<'a> Fit<'a> {
             state.save(self.config, &run.checkpoint_path())
         };
         while state.progress.epoch < self.length.epochs {
-            let order = self.order(state.progress.epoch);
-            while state.progress.position < self.length.steps_per_epoch {
-                let batch = self.batch(&order, state.progress.epoch, state.progress.position);
-                let record = self.step(state, &batch)?;
+            for batch in self.batches(state.progress.epoch, state.progress.position..self.length.steps_per_epoch) {
+                let record = self.step(state, &batch?)?;
                 observer.step(&record, &self.length);
-                log.write(&Record::Step(record))?;
+                log.write_step(record)?;
 
                 let step = state.progress.step;
                 if self.looks_at(step) {
                     let record = self.validate(state)?;
                     observer.validated(&record);
-                    log.write(&Record::Validation(record))?;
+                    log.write_validation(record)?;
                 }
                 if stop.wanted(step) && step < self.length.steps() {
                     save(state, &mut log)?;
@@ -154,8 +155,7 @@ impl<'a> Fit<'a> {
             }
             state.progress.epoch += 1;
             state.progress.position = 0;
-            log.flush()?;
-            log.write(&self.epoch_record(state, run)?)?;
+            log.write_epoch(&state.progress)?;
             save(state, &mut log)?;
         }
         Ok(())
@@ -166,7 +166,7 @@ impl<'a> Fit<'a> {
     /// # Errors
     /// As [`run`](Self::run).
     pub fn probe(&self, state: &mut TrainingState) -> Result<(), Error> {
-        self.step(state, &self.batch(&self.order(0), 0, 0)).map(|_| ())
+        self.batches(0, 0..1).try_for_each(|batch| self.step(state, &batch?).map(|_| ()))
     }
 
     /// One training step.
@@ -198,18 +198,14 @@ impl<'a> Fit<'a> {
         Ok(StepRecord { step: progress.step, epoch: progress.epoch, rate, total, loss })
     }
 
-    fn order(&self, epoch: u64) -> Vec<usize> {
-        batches::epoch_order(images_used(self.config, self.data.train.len()), self.config.seed, epoch)
-    }
-
-    fn batch(&self, order: &[usize], epoch: u64, position: u64) -> LabelledBatch {
-        let start = position as usize * self.length.batch_size;
-        let indices = &order[start..start + self.length.batch_size];
-        let (set, config) = (&self.data.train, self.config);
-        match &config.data.augmentation {
-            Augmentation::None => batches::collect(set, indices, self.device),
-            augmentation => batches::collect_augmented(set, indices, augmentation, config.seed, epoch, self.device),
-        }
+    /// The batches at the given positions of an epoch.
+    fn batches(&self, epoch: u64, positions: Range<u64>) -> Batches<'a> {
+        let images = images_used(self.config, self.training_images.len());
+        let order = batches::epoch_order(images, self.config.seed, epoch);
+        let (from, to) = (positions.start as usize, positions.end as usize);
+        let plan = order.chunks(self.length.batch_size).take(to).skip(from).map(<[usize]>::to_vec).collect();
+        let view = batches::training_view(self.config.data.augmentation, self.config.seed, epoch);
+        Batches::new(self.training_images, plan, view, self.device)
     }
 
     fn looks_at(&self, step: u64) -> bool {
@@ -221,7 +217,7 @@ impl<'a> Fit<'a> {
     fn validate(&self, state: &TrainingState) -> Result<ValidationRecord, Error> {
         let scored = Evaluation {
             model: &Frozen::new(&state.model),
-            set: &self.data.validation,
+            set: self.held_out,
             images: self.config.validation.images,
             batch_size: self.config.evaluation.batch_size,
             attacks: &[self.attack],
@@ -234,38 +230,12 @@ impl<'a> Fit<'a> {
         let robust = scored.attacks.into_iter().next().map(|attack| attack.exits).unwrap_or_default();
         Ok(ValidationRecord { step: state.progress.step, clean: scored.clean, robust })
     }
-
-    /// Means over the epoch's steps, from the log itself so that a resumed epoch is complete.
-    fn epoch_record(&self, state: &TrainingState, run: &RunDir) -> Result<Record, Error> {
-        let epoch = state.progress.epoch - 1;
-        let steps = crate::metrics::read(&run.metrics_path())?.into_iter().filter_map(|record| match record {
-            Record::Step(step) if step.epoch == epoch => Some(step.loss),
-            _ => None,
-        });
-        let steps: Vec<Vec<TermRecord>> = steps.collect();
-        let mean = |term: usize, exit: usize| {
-            let sum: f64 = steps.iter().map(|step| f64::from(step[term].exits[exit])).sum();
-            (sum / steps.len() as f64) as f32
-        };
-        let loss = steps.first().map_or_else(Vec::new, |first| {
-            let terms = first.iter().enumerate();
-            let averaged = terms.map(|(term, record)| TermRecord {
-                name: record.name.clone(),
-                exits: (0..record.exits.len()).map(|exit| mean(term, exit)).collect(),
-            });
-            averaged.collect()
-        });
-        Ok(Record::Epoch { step: state.progress.step, epoch: state.progress.epoch, loss })
-    }
 }
 
 /// The loss's values on the host, in one read.
 fn read(terms: &LossTerms, total: Tensor<1>, step: u64) -> Result<(f32, Vec<TermRecord>), Error> {
     let all = Tensor::cat(vec![total.without_autodiff(), terms.for_log()], 0);
-    let values: Vec<f32> = all
-        .into_data()
-        .try_into_vec()
-        .map_err(|error| Error::Device(format!("cannot read back from the device: {error:?}")))?;
+    let values: Vec<f32> = all.into_data().try_into_vec().map_err(|error| Error::unreadable(&error))?;
     if values.iter().any(|value| !value.is_finite()) {
         return Err(Error::Diverged { step });
     }

@@ -1,56 +1,136 @@
-//! Images to look at: the test images of a known data set, or a safetensors file.
+//! Images to look at: the test images of a data set or of a tree of image files, or a safetensors file.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use burn::tensor::{Device, Tensor, TensorData};
-use neokd_datasets::TensorImages;
+use neokd_datasets::{FloatImages, Images, TensorImages, TreeOptions};
 
 use crate::Error;
+use crate::batches::Batches;
 
-/// Reads `name_or_file`: a path that ends in `.safetensors` with `images` (f32 in `[0, 1]` or u8, NCHW)
-/// and `labels`, or the name of a data set below `library`, whose test images are taken.
-///
-/// # Errors
-/// [`Error::Data`] names the file or set; [`Error::Config`] if its images are not of `shape`.
-pub fn load(name_or_file: &str, library: &Path, shape: [usize; 3], classes: usize) -> Result<TensorImages, Error> {
-    let images = match name_or_file.ends_with(".safetensors") {
-        true => neokd_datasets::load_safetensors(Path::new(name_or_file), classes)?.0,
-        false => TensorImages::Bytes(neokd_datasets::load(name_or_file, library)?.test),
-    };
-    let found = match &images {
-        TensorImages::Bytes(set) => set.shape(),
-        TensorImages::Floats(set) => set.shape(),
-    };
-    match found == shape {
-        true => Ok(images),
-        false => {
-            Err(Error::Config(format!("--data {name_or_file}: images are {found:?}, the network takes {shape:?}")))
+/// Images with labels.
+#[derive(Debug)]
+pub enum Source {
+    /// Of 8 bits a pixel, in memory or in their files.
+    Set(Box<dyn Images>),
+    /// Any numbers from 0 to 1.
+    Floats(FloatImages),
+}
+
+/// A batch of images on the device, with their labels on the host.
+pub type Looked = (Tensor<4>, Vec<usize>);
+
+impl Source {
+    /// Opens `name_or_path`: a file that ends in `.safetensors` with `images` (f32 in `[0, 1]` or u8, NCHW) and
+    /// `labels`; the name of a data set, below the folder that `library` gives, whose test images are taken; or a
+    /// folder or zip archive with a folder of images per class, likewise, its images scaled to `shape`.
+    ///
+    /// # Errors
+    /// [`Error::Data`] names the file or set; [`Error::Config`] if there is none of that name, or if its images are not
+    /// of `shape`.
+    pub fn open(
+        name_or_path: &str,
+        library: impl FnOnce() -> Result<PathBuf, Error>,
+        shape: [usize; 3],
+        classes: usize,
+    ) -> Result<Self, Error> {
+        let source = match name_or_path {
+            file if file.ends_with(".safetensors") => {
+                match neokd_datasets::load_safetensors(Path::new(file), classes)?.0 {
+                    TensorImages::Bytes(set) => Self::Set(Box::new(set)),
+                    TensorImages::Floats(set) => Self::Floats(set),
+                }
+            }
+            tree if is_tree(tree) => {
+                Self::Set(neokd_datasets::open_tree(Path::new(tree), &library()?, &TreeOptions::new(shape))?.test)
+            }
+            name => {
+                let known = neokd_datasets::find(name).map_err(|error| {
+                    Error::Config(format!("--data: {error}, or a folder or .safetensors file; nothing is at that path"))
+                })?;
+                let folder = if known.is_embedded() { PathBuf::new() } else { library()? };
+                Self::Set(Box::new(neokd_datasets::load(name, &folder)?.test))
+            }
+        };
+        match source.shape() == shape {
+            true => Ok(source),
+            false => Err(Error::Config(format!(
+                "--data {name_or_path}: images are {:?}, the network takes {shape:?}",
+                source.shape()
+            ))),
+        }
+    }
+
+    /// What it is called.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Set(set) => set.name(),
+            Self::Floats(set) => set.name(),
+        }
+    }
+
+    /// Number of classes.
+    pub fn classes(&self) -> usize {
+        match self {
+            Self::Set(set) => set.classes(),
+            Self::Floats(set) => set.classes(),
+        }
+    }
+
+    /// How many images are meant by `wanted`, of which 0 means all.
+    pub fn count(&self, wanted: usize) -> usize {
+        let all = match self {
+            Self::Set(set) => set.len(),
+            Self::Floats(set) => set.len(),
+        };
+        if wanted == 0 { all } else { wanted.min(all) }
+    }
+
+    /// The first `count` images in batches.
+    ///
+    /// # Shapes
+    /// - pixels: `[batch_size, channels, height, width]`, the last batch perhaps smaller, values in `[0, 1]`
+    ///
+    /// # Errors
+    /// Each batch: [`Error::Data`] if an image cannot be read.
+    pub fn batches<'a>(
+        &'a self,
+        count: usize,
+        batch_size: usize,
+        device: &'a Device,
+    ) -> Box<dyn Iterator<Item = Result<Looked, Error>> + 'a> {
+        let batch_size = batch_size.max(1);
+        match self {
+            Self::Set(set) => {
+                let batches = Batches::in_order(set, count, batch_size, device);
+                Box::new(batches.map(|batch| batch.map(|batch| (batch.batch.pixels, batch.labels))))
+            }
+            Self::Floats(set) => {
+                let starts = (0..count).step_by(batch_size);
+                Box::new(starts.map(move |start| Ok(floats(set, start, (start + batch_size).min(count), device))))
+            }
+        }
+    }
+
+    fn shape(&self) -> [usize; 3] {
+        match self {
+            Self::Set(set) => set.shape(),
+            Self::Floats(set) => set.shape(),
         }
     }
 }
 
-/// Number of images.
-pub fn count(images: &TensorImages) -> usize {
-    match images {
-        TensorImages::Bytes(set) => set.len(),
-        TensorImages::Floats(set) => set.len(),
-    }
+/// Whether it is a tree of images by its looks, and not the name of a data set; `./mnist` is a folder in any case.
+pub fn is_tree(name_or_path: &str) -> bool {
+    let path = Path::new(name_or_path);
+    let is_known = neokd_datasets::find(name_or_path).is_ok();
+    !is_known && (path.is_dir() || path.extension().is_some_and(|end| end.eq_ignore_ascii_case("zip")))
 }
 
-/// Moves images `start..end` to the device.
-///
-/// # Shapes
-/// - output: `[end - start, channels, height, width]`, values in `[0, 1]`
-pub fn pixels(images: &TensorImages, start: usize, end: usize, device: &Device) -> Tensor<4> {
-    let ([channels, height, width], values) = match images {
-        TensorImages::Bytes(set) => {
-            let bytes = &set.pixels()[start * set.image_len()..end * set.image_len()];
-            (set.shape(), bytes.iter().map(|byte| f32::from(*byte) / 255.0).collect())
-        }
-        TensorImages::Floats(set) => {
-            let size: usize = set.shape().iter().product();
-            (set.shape(), set.pixels()[start * size..end * size].to_vec())
-        }
-    };
-    Tensor::from_data(TensorData::new(values, [end - start, channels, height, width]), device)
+fn floats(set: &FloatImages, start: usize, end: usize, device: &Device) -> Looked {
+    let [channels, height, width] = set.shape();
+    let size = channels * height * width;
+    let values = set.pixels()[start * size..end * size].to_vec();
+    let labels = set.labels()[start..end].iter().map(|label| usize::from(*label)).collect();
+    (Tensor::from_data(TensorData::new(values, [end - start, channels, height, width]), device), labels)
 }

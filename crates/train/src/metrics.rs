@@ -78,11 +78,37 @@ pub struct ValidationRecord {
     pub robust: Vec<Share>,
 }
 
+/// Means of every loss term over the steps of one epoch.
+#[derive(Clone, Debug, Default)]
+struct EpochMeans {
+    steps: u64,
+    sums: Vec<(String, Vec<f64>)>,
+}
+
+impl EpochMeans {
+    fn add(&mut self, step: &StepRecord) {
+        if self.steps == 0 {
+            self.sums = step.loss.iter().map(|term| (term.name.clone(), vec![0.0; term.exits.len()])).collect();
+        }
+        self.steps += 1;
+        for ((_, sums), term) in self.sums.iter_mut().zip(&step.loss) {
+            sums.iter_mut().zip(&term.exits).for_each(|(sum, value)| *sum += f64::from(*value));
+        }
+    }
+
+    fn finish(self) -> Vec<TermRecord> {
+        let mean = |sum: f64| (sum / self.steps as f64) as f32;
+        let terms = self.sums.into_iter();
+        terms.map(|(name, sums)| TermRecord { name, exits: sums.into_iter().map(mean).collect() }).collect()
+    }
+}
+
 /// The open log.
 #[derive(Debug)]
 pub struct MetricsLog {
     path: PathBuf,
     file: BufWriter<File>,
+    means: EpochMeans,
 }
 
 impl MetricsLog {
@@ -91,27 +117,52 @@ impl MetricsLog {
     /// # Errors
     /// [`Error::Io`] names the file.
     pub fn open(path: &Path, progress: &Progress) -> Result<Self, Error> {
+        let mut means = EpochMeans::default();
         if path.exists() {
-            let kept: Vec<String> = lines(path)?
-                .into_iter()
-                .filter(|(record, _)| record.belongs_before(progress))
-                .map(|(_, line)| line)
-                .collect();
-            let mut text = kept.join("\n");
-            if !text.is_empty() {
+            let mut text = String::new();
+            for (record, line) in lines(path)?.into_iter().filter(|(record, _)| record.belongs_before(progress)) {
+                // A resumed epoch's mean is over all of its steps, those of earlier sessions included.
+                if let Record::Step(step) = &record
+                    && step.epoch == progress.epoch
+                {
+                    means.add(step);
+                }
+                text += &line;
                 text.push('\n');
             }
             files::write_atomically(path, text.as_bytes())?;
         }
         let file = OpenOptions::new().create(true).append(true).open(path).map_err(Error::io("open", path))?;
-        Ok(Self { path: path.to_path_buf(), file: BufWriter::new(file) })
+        Ok(Self { path: path.to_path_buf(), file: BufWriter::new(file), means })
     }
 
-    /// Adds a line.
+    /// Adds a line for a step.
     ///
     /// # Errors
     /// [`Error::Io`] names the file.
-    pub fn write(&mut self, record: &Record) -> Result<(), Error> {
+    pub fn write_step(&mut self, step: StepRecord) -> Result<(), Error> {
+        self.means.add(&step);
+        self.write(&Record::Step(step))
+    }
+
+    /// Adds a line with the means over the steps since the last such line.
+    ///
+    /// # Errors
+    /// [`Error::Io`] names the file.
+    pub fn write_epoch(&mut self, progress: &Progress) -> Result<(), Error> {
+        let loss = std::mem::take(&mut self.means).finish();
+        self.write(&Record::Epoch { step: progress.step, epoch: progress.epoch, loss })
+    }
+
+    /// Adds a line for a look at held-out images.
+    ///
+    /// # Errors
+    /// [`Error::Io`] names the file.
+    pub fn write_validation(&mut self, record: ValidationRecord) -> Result<(), Error> {
+        self.write(&Record::Validation(record))
+    }
+
+    fn write(&mut self, record: &Record) -> Result<(), Error> {
         let line = serde_json::to_string(record).map_err(std::io::Error::from);
         line.and_then(|line| writeln!(self.file, "{line}")).map_err(Error::io("write", &self.path))
     }

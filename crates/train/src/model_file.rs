@@ -22,3 +22,25 @@ pub fn read(path: &Path) -> Result<ModelConfig, Error> {
         String::from_utf8(bytes).map_err(|_| Error::Config(format!("{source}: not UTF-8 text; a model is TOML")))?;
     crate::config::parse_model(&source, &text)
 }
+
+/// Makes sure that the network in `file`, given as `--model`, is the one that `weights` carry.
+///
+/// # Errors
+/// [`Error::Config`] names both files and the first key that differs, with both values.
+pub fn check_same(file: &Path, asked: &ModelConfig, weights: &Path, carried: &ModelConfig) -> Result<(), Error> {
+    if asked == carried {
+        return Ok(());
+    }
+    let table = |model: &ModelConfig| toml::Table::try_from(model).unwrap_or_default();
+    let (asked, carried) = (table(asked), table(carried));
+    let differs = asked.keys().chain(carried.keys()).find(|key| asked.get(*key) != carried.get(*key));
+    let value = |table: &toml::Table, key: &str| table.get(key).map_or("absent".to_string(), ToString::to_string);
+    let what = differs.map_or_else(String::new, |key| {
+        format!(": {key} is {} there and {} in the weights' header", value(&asked, key), value(&carried, key))
+    });
+    Err(Error::Config(format!(
+        "--model {}: is not the network of {}{what}; leave --model out, or give weights of that network",
+        file.display(),
+        weights.display()
+    )))
+}

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use burn::tensor::Device;
 use neokd_attack::{AttackConfig, Passes, Target};
-use neokd_datasets::DataSplits;
+use neokd_datasets::{DataSplits, Images};
 use neokd_model::MultiExit;
 use serde::Serialize;
 
@@ -13,8 +13,11 @@ use crate::checkpoint::TrainingState;
 use crate::fit::{Fit, Length};
 use crate::{Error, RunConfig};
 
-/// Images of the probing step: enough to keep two cores busy, few enough to be quick.
-const PROBE_IMAGES: usize = 16;
+/// Images of the probing step, at most: enough to keep two cores busy, few enough to be quick.
+const PROBE_IMAGES: u64 = 16;
+
+/// Multiply-adds of the probing step, where fewer images than that would need more.
+const PROBE_MULTIPLY_ADDS: u64 = 300_000_000_000;
 
 /// A run's costs.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -42,10 +45,10 @@ impl Plan {
     ///
     /// # Errors
     /// As training.
-    pub fn make(config: &RunConfig, data: &DataSplits, device: &Device) -> Result<Self, Error> {
+    pub fn make<S: Images>(config: &RunConfig, data: &DataSplits<S>, device: &Device) -> Result<Self, Error> {
         let length = Length::of(config, data.train.len());
         let mut probe = config.clone();
-        probe.training.batch_size = PROBE_IMAGES.min(data.train.len());
+        probe.training.batch_size = probe_images(config).min(data.train.len());
         let fit = Fit::new(&probe, data, device)?;
         let mut state = TrainingState::start(&probe, device);
         let costs = state.model.costs();
@@ -81,6 +84,14 @@ fn passes(attack: &AttackConfig, exits: usize) -> Passes {
         Target::Average | Target::Single(_) => once,
     };
     attack + Passes::gradient(2)
+}
+
+/// A large network under a long attack is probed with fewer images, but two at least, for batch-norm.
+fn probe_images(config: &RunConfig) -> usize {
+    let costs = config.model.costs();
+    let passes = passes(&config.training.attack, costs.len());
+    let image = costs.last().map_or(0, |cost| cost.multiply_adds) * (passes.forward + 2 * passes.backward) as u64;
+    (PROBE_MULTIPLY_ADDS / image.max(1)).clamp(2, PROBE_IMAGES) as usize
 }
 
 fn memory(before: Option<u64>, probed: usize, batch: usize) -> Option<u64> {

@@ -3,8 +3,7 @@
 mod table;
 
 use neokd_attack::{Attack, Audit, Norm, Passes, Threat};
-use neokd_datasets::DataSplits;
-use neokd_datasets::Provenance;
+use neokd_datasets::{DataSplits, Images, Provenance};
 use neokd_model::ExitCost;
 use neokd_model::policy::Policy;
 use serde::{Deserialize, Serialize};
@@ -70,7 +69,7 @@ pub struct DataReport {
     pub provenance: Provenance,
     /// File and SHA-256 of the table that fixes the validation split.
     pub split: Option<[String; 2]>,
-    /// SHA-256 over the test images and labels.
+    /// SHA-256 over the test images and labels; over their index where they are left in their files.
     pub test_digest: String,
 }
 
@@ -143,11 +142,11 @@ impl Accuracy {
 
 /// What a report is made of, beside the scores.
 #[derive(Clone, Copy, Debug)]
-pub struct Context<'a> {
+pub struct Context<'a, S> {
     /// The configuration.
     pub config: &'a RunConfig,
     /// The images.
-    pub data: &'a DataSplits,
+    pub data: &'a DataSplits<S>,
     /// Name of the device.
     pub device: &'a str,
     /// Cumulative cost of each exit.
@@ -158,8 +157,8 @@ pub struct Context<'a> {
 
 impl Report {
     /// Puts scores and their circumstances together.
-    pub fn new(
-        context: Context<'_>,
+    pub fn new<S: Images>(
+        context: Context<'_, S>,
         threat: &Threat,
         attacks: &[Attack],
         policies: &[Policy],

@@ -194,8 +194,8 @@ pub enum TreeError {
 
     /// More decoded bytes than are allowed.
     #[error(
-        "{tree}: {images} images of shape {shape:?} need more than the limit of {limit} bytes: ask for a smaller \
-         shape, or raise the limit"
+        "{tree}: {images} images of shape {shape:?} need more than the limit of {limit} bytes in memory: leave them \
+         in the files of a folder, or ask for a smaller shape"
     )]
     TooLarge {
         /// The tree.
@@ -206,6 +206,45 @@ pub enum TreeError {
         shape: [usize; 3],
         /// The limit in bytes.
         limit: u64,
+    },
+
+    /// A file that is not as long as it was when the tree was listed.
+    #[error(
+        "{tree}: {file} had {expected} bytes when the tree was listed and has {found} now: leave the tree alone while it is in use"
+    )]
+    Changed {
+        /// The tree.
+        tree: String,
+        /// The file.
+        file: String,
+        /// Its size when it was listed.
+        expected: u64,
+        /// Its size now.
+        found: u64,
+    },
+
+    /// A zip archive whose images are to stay in it.
+    #[error(
+        "{tree} is a zip archive, and images are only left in the files of a folder: unpack it and give the folder"
+    )]
+    ZipNotStreamed {
+        /// The archive.
+        tree: String,
+    },
+
+    /// A shorter side that does not cover the wanted size.
+    #[error(
+        "images cannot be scaled to a shorter side of {resize} and cut to shape {shape:?}: ask for {least} to {most}"
+    )]
+    BadResize {
+        /// Shorter side of the scaled image.
+        resize: usize,
+        /// Channels, height, width.
+        shape: [usize; 3],
+        /// Least shorter side.
+        least: usize,
+        /// Greatest shorter side.
+        most: usize,
     },
 
     /// More files than are allowed.
@@ -222,12 +261,15 @@ impl TreeError {
     pub(super) fn kind(&self) -> DataErrorKind {
         match self {
             Self::NoTrain { .. } | Self::NoTest { .. } => DataErrorKind::Missing,
-            Self::BadShape { .. } | Self::TooLarge { .. } => DataErrorKind::Request,
+            Self::BadShape { .. } | Self::BadResize { .. } | Self::TooLarge { .. } | Self::ZipNotStreamed { .. } => {
+                DataErrorKind::Request
+            }
             Self::EmptyClass { .. }
             | Self::UnknownClass { .. }
             | Self::OtherClasses { .. }
             | Self::ListedNotThere { .. }
-            | Self::NotListed { .. } => DataErrorKind::Inconsistent,
+            | Self::NotListed { .. }
+            | Self::Changed { .. } => DataErrorKind::Inconsistent,
             _ => DataErrorKind::Malformed,
         }
     }

@@ -4,13 +4,14 @@ use std::io::Cursor;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
 
-use image::imageops::{self, FilterType};
+use image::imageops::FilterType;
 use image::{DynamicImage, GenericImageView, ImageError, ImageFormat, ImageReader, Limits};
 
 use super::TreeOptions;
 use super::cache::Decoded;
 use super::layout::{Layout, Sample};
 use super::listing::{ContentDigest, Listing};
+use crate::augment::Crop;
 use crate::{DataError, FileDigest, ImageSet, TreeError};
 
 /// Files that are read before they are decoded together.
@@ -25,6 +26,15 @@ const MAX_SCALED: u64 = 1 << 26;
 /// Most bytes that a decoder may allocate for one image.
 const MAX_ALLOC: u64 = 1 << 30;
 
+/// What decoded images are brought to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Frame {
+    /// Channels, height, width.
+    pub(super) shape: [usize; 3],
+    /// Shorter side of the scaled image, before the centre is cut out; none: the smallest that covers the shape.
+    pub(super) resize: Option<usize>,
+}
+
 /// Decodes every image of the layout.
 pub(super) fn decode(
     listing: &mut Listing<'_>,
@@ -33,7 +43,7 @@ pub(super) fn decode(
     options: &TreeOptions,
 ) -> Result<Decoded, DataError> {
     let images = layout.train.len() + layout.validation.len() + layout.test.len();
-    let shape = options.shape;
+    let (shape, frame) = (options.shape, options.frame());
     let needed = shape.iter().fold(images as u64, |bytes, &size| bytes.saturating_mul(size as u64));
     if needed > options.max_bytes {
         let (tree, limit) = (listing.label.clone(), options.max_bytes);
@@ -42,7 +52,7 @@ pub(super) fn decode(
     let mut digest = ContentDigest::default();
     let classes = layout.class_names.len();
     let mut part = |part: &str, samples: &[Sample]| -> Result<ImageSet, DataError> {
-        let pixels = decode_part(listing, samples, shape, &mut digest)?;
+        let pixels = decode_part(listing, samples, &frame, &mut digest)?;
         let labels = samples.iter().map(|sample| sample.label).collect();
         ImageSet::new(&format!("{name} {part}"), shape, classes, pixels, labels)
     };
@@ -65,10 +75,10 @@ pub(super) fn decode(
 fn decode_part(
     listing: &mut Listing<'_>,
     samples: &[Sample],
-    shape: [usize; 3],
+    frame: &Frame,
     digest: &mut ContentDigest,
 ) -> Result<Vec<u8>, DataError> {
-    let len = shape.iter().product::<usize>();
+    let len = frame.shape.iter().product::<usize>();
     let mut pixels = vec![0; samples.len() * len];
     for (samples, pixels) in samples.chunks(CHUNK).zip(pixels.chunks_mut(CHUNK * len)) {
         let mut files = Vec::with_capacity(samples.len());
@@ -77,7 +87,7 @@ fn decode_part(
             digest.add(&listing.files[sample.file].path, &bytes);
             files.push(bytes);
         }
-        if let Some((position, problem)) = decode_together(&files, shape, pixels) {
+        if let Some((position, problem)) = decode_together(&files, frame, pixels) {
             let (tree, file) = (listing.label.clone(), listing.files[samples[position].file].path.clone());
             return Err(problem.at(tree, file).into());
         }
@@ -86,13 +96,13 @@ fn decode_part(
 }
 
 /// Decodes each file into its place; the first file that cannot be, and why.
-fn decode_together(files: &[Vec<u8>], shape: [usize; 3], pixels: &mut [u8]) -> Option<(usize, Problem)> {
+fn decode_together(files: &[Vec<u8>], frame: &Frame, pixels: &mut [u8]) -> Option<(usize, Problem)> {
     let threads = thread::available_parallelism().map_or(1, usize::from).min(files.len());
     let share = files.len().div_ceil(threads.max(1)).max(1);
-    let len = shape.iter().product::<usize>();
+    let len = frame.shape.iter().product::<usize>();
     let decode_share = |number: usize, files: &[Vec<u8>], pixels: &mut [u8]| {
         let mut places = files.iter().zip(pixels.chunks_exact_mut(len)).enumerate();
-        places.find_map(|(at, (file, place))| Some((number * share + at, decode_guarded(file, shape, place).err()?)))
+        places.find_map(|(at, (file, place))| Some((number * share + at, decode_guarded(file, frame, place).err()?)))
     };
     thread::scope(|scope| {
         let shares = files.chunks(share).zip(pixels.chunks_mut(share * len)).enumerate();
@@ -104,13 +114,13 @@ fn decode_together(files: &[Vec<u8>], shape: [usize; 3], pixels: &mut [u8]) -> O
 }
 
 /// Why a file cannot be decoded.
-enum Problem {
+pub(super) enum Problem {
     Damaged(Box<dyn std::error::Error + Send + Sync>),
     TooLarge(u32, u32),
 }
 
 impl Problem {
-    fn at(self, tree: String, file: String) -> TreeError {
+    pub(super) fn at(self, tree: String, file: String) -> TreeError {
         match self {
             Self::Damaged(source) => TreeError::ImageDamaged { tree, file, source },
             Self::TooLarge(width, height) => TreeError::ImageTooLarge { tree, file, width, height },
@@ -124,52 +134,90 @@ impl From<ImageError> for Problem {
     }
 }
 
-/// A decoder that panics has met a file that it cannot decode: that is the file's fault, not the program's end.
-fn decode_guarded(file: &[u8], shape: [usize; 3], place: &mut [u8]) -> Result<(), Problem> {
-    catch_unwind(AssertUnwindSafe(|| decode_one(file, shape, place)))
-        .unwrap_or_else(|_| Err(Problem::Damaged("the decoder panicked".into())))
+/// Writes the image in `file` to `place`, `[channels, height, width]`: scaled, and its centre cut out.
+pub(super) fn decode_guarded(file: &[u8], frame: &Frame, place: &mut [u8]) -> Result<(), Problem> {
+    guarded(|| {
+        let [channels, height, width] = frame.shape;
+        let target = (width as u32, height as u32);
+        let cover = frame.resize.map_or(target, |side| (side as u32, side as u32));
+        let (w, h) = dimensions(file)?;
+        let (scaled_w, scaled_h) = covering((w, h), cover).ok_or(Problem::TooLarge(w, h))?;
+        let image = read(file, channels)?;
+        let image = match image.dimensions() == (scaled_w, scaled_h) {
+            true => image,
+            false => image.resize_exact(scaled_w, scaled_h, FilterType::Triangle),
+        };
+        let (left, top) = (half(scaled_w - target.0), half(scaled_h - target.1));
+        write_planes(&image.crop_imm(left, top, target.0, target.1), place);
+        Ok(())
+    })
 }
 
-/// Writes the image in `file` to `place`, `[channels, height, width]`.
-fn decode_one(file: &[u8], [channels, height, width]: [usize; 3], place: &mut [u8]) -> Result<(), Problem> {
-    let reader = || ImageReader::new(Cursor::new(file)).with_guessed_format().map_err(ImageError::IoError);
-    if reader()?.format() == Some(ImageFormat::Jpeg) && !has_jpeg_end(file) {
+/// The image in `file`, `[channels, height, width]`: the rectangle that `draw` gives for its height and width, scaled,
+/// and mirrored if `draw` says so.
+pub(super) fn crop_guarded(
+    file: &[u8],
+    [channels, height, width]: [usize; 3],
+    draw: impl Fn([usize; 2]) -> (Crop, bool),
+) -> Result<Vec<u8>, Problem> {
+    guarded(|| {
+        let (w, h) = dimensions(file)?;
+        if w == 0 || h == 0 || w > MAX_SIDE || h > MAX_SIDE {
+            return Err(Problem::TooLarge(w, h));
+        }
+        let (crop, flip) = draw([h as usize, w as usize]);
+        let image = read(file, channels)?;
+        let image = image.crop_imm(crop.left as u32, crop.top as u32, crop.width as u32, crop.height as u32);
+        let image = match (crop.height, crop.width) == (height, width) {
+            true => image,
+            false => image.resize_exact(width as u32, height as u32, FilterType::Triangle),
+        };
+        let mut pixels = vec![0; channels * height * width];
+        write_planes(&if flip { image.fliph() } else { image }, &mut pixels);
+        Ok(pixels)
+    })
+}
+
+/// A decoder that panics has met a file that it cannot decode: that is the file's fault, not the program's end.
+fn guarded<T>(decode: impl FnOnce() -> Result<T, Problem>) -> Result<T, Problem> {
+    catch_unwind(AssertUnwindSafe(decode)).unwrap_or_else(|_| Err(Problem::Damaged("the decoder panicked".into())))
+}
+
+fn reader(file: &[u8]) -> Result<ImageReader<Cursor<&[u8]>>, Problem> {
+    Ok(ImageReader::new(Cursor::new(file)).with_guessed_format().map_err(ImageError::IoError)?)
+}
+
+/// Width and height of the image in `file`, whose pixels are not decoded.
+fn dimensions(file: &[u8]) -> Result<(u32, u32), Problem> {
+    let reader = reader(file)?;
+    if reader.format() == Some(ImageFormat::Jpeg) && !has_jpeg_end(file) {
         return Err(Problem::Damaged("it is cut short: no end-of-image marker follows the image data".into()));
     }
-    let (w, h) = reader()?.into_dimensions()?;
-    let target = (width as u32, height as u32);
-    let (scaled_w, scaled_h) = covering((w, h), target).ok_or(Problem::TooLarge(w, h))?;
+    Ok(reader.into_dimensions()?)
+}
 
-    let mut reader = reader()?;
+/// The image in `file`, grey or in colour, at its own size.
+fn read(file: &[u8], channels: usize) -> Result<DynamicImage, Problem> {
+    let mut reader = reader(file)?;
     let mut limits = Limits::default();
     limits.max_alloc = Some(MAX_ALLOC);
     reader.limits(limits);
     let image = reader.decode()?;
-    let image = match channels {
+    Ok(match channels {
         1 => DynamicImage::ImageLuma8(image.into_luma8()),
         _ => DynamicImage::ImageRgb8(image.into_rgb8()),
-    };
-    let image = match image.dimensions() == (scaled_w, scaled_h) {
-        true => image,
-        false => image.resize_exact(scaled_w, scaled_h, FilterType::Triangle),
-    };
-    let (left, top) = (half(scaled_w - target.0), half(scaled_h - target.1));
-    match image {
-        DynamicImage::ImageLuma8(grey) => {
-            let centre = imageops::crop_imm(&grey, left, top, target.0, target.1).to_image();
-            place.copy_from_slice(centre.as_raw());
-        }
-        image => {
-            let centre = imageops::crop_imm(&image.into_rgb8(), left, top, target.0, target.1).to_image();
-            let plane = height * width;
-            for (at, pixel) in centre.pixels().enumerate() {
-                for channel in 0..3 {
-                    place[channel * plane + at] = pixel.0[channel];
-                }
-            }
+    })
+}
+
+/// Writes a grey or colour image channel by channel.
+fn write_planes(image: &DynamicImage, place: &mut [u8]) {
+    let (pixels, channels) = (image.as_bytes(), usize::from(image.color().channel_count()));
+    let plane = pixels.len() / channels;
+    for (at, pixel) in pixels.chunks_exact(channels).enumerate() {
+        for (channel, value) in pixel.iter().enumerate() {
+            place[channel * plane + at] = *value;
         }
     }
-    Ok(())
 }
 
 /// Whether an end-of-image marker follows the last start of image data. The decoder fills in grey where a file is cut

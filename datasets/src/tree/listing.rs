@@ -30,7 +30,7 @@ const DEPTH: usize = 4;
 pub(super) struct Listed {
     /// Its path from the folder that holds `train`, with `/` between the parts.
     pub(super) path: String,
-    bytes: u64,
+    pub(super) bytes: u64,
     /// When it was last changed, in nanoseconds; 0 in an archive.
     changed: u128,
     /// Where the zip archive lists it.
@@ -103,20 +103,31 @@ impl Listing<'_> {
         let listed = &self.files[file];
         match &mut self.store {
             Store::Zip(zip, _) => Ok(zip.read(listed.position)?),
-            Store::Folder(folder) => {
-                let path = folder.join(&listed.path);
-                let file = File::open(&path).map_err(DataError::io("open", &path))?;
-                let mut bytes = Vec::new();
-                file.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(DataError::io("read", &path))?;
-                match bytes.len() as u64 > MAX_FILE {
-                    true => {
-                        let (tree, file) = (self.label.clone(), listed.path.clone());
-                        Err(TreeError::FileTooLarge { tree, file, limit: MAX_FILE }.into())
-                    }
-                    false => Ok(bytes),
-                }
-            }
+            Store::Folder(folder) => read_file(&self.label, folder, listed),
         }
+    }
+
+    /// Label, folder and files; none for an archive.
+    pub(super) fn into_folder(self) -> Option<(String, PathBuf, Vec<Listed>)> {
+        match self.store {
+            Store::Folder(folder) => Some((self.label, folder, self.files)),
+            Store::Zip(..) => None,
+        }
+    }
+}
+
+/// All bytes of a file below `folder`, which is not larger than [`MAX_FILE`].
+pub(super) fn read_file(label: &str, folder: &Path, listed: &Listed) -> Result<Vec<u8>, DataError> {
+    let path = folder.join(&listed.path);
+    let file = File::open(&path).map_err(DataError::io("open", &path))?;
+    let mut bytes = Vec::with_capacity(usize::try_from(listed.bytes.min(MAX_FILE)).unwrap_or(0));
+    file.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(DataError::io("read", &path))?;
+    match bytes.len() as u64 > MAX_FILE {
+        true => {
+            let (tree, file) = (label.to_owned(), listed.path.clone());
+            Err(TreeError::FileTooLarge { tree, file, limit: MAX_FILE }.into())
+        }
+        false => Ok(bytes),
     }
 }
 

@@ -6,6 +6,7 @@ use neokd_model::Frozen;
 
 use super::progress::image_bar;
 use super::{DataFlag, DeviceFlag, Output, train};
+use crate::config::DataConfig;
 use crate::dynamic::ExitAnswers;
 use crate::{Error, RunConfig, checkpoint, device, files};
 
@@ -14,7 +15,10 @@ pub(super) struct Args {
     /// A weights file or checkpoint
     #[arg(long, value_name = "FILE")]
     weights: PathBuf,
-    /// Configuration whose data apply; the validation split is used
+    /// Data set or folder of images per class whose validation split is used [default: the configuration's]
+    #[arg(long = "data", value_name = "NAME|FOLDER")]
+    source: Option<String>,
+    /// Configuration whose data apply where --data is not given
     #[arg(long, value_name = "NAME|FILE", default_value = "mnist")]
     config: String,
     /// Change a value of the configuration, for example --set data.name=cifar10
@@ -40,6 +44,9 @@ pub(super) fn run(args: Args, out: &mut Output) -> Result<(), Error> {
     let (model, network) = checkpoint::load_network(&args.weights, &device)?;
     let mut config = RunConfig::load(&args.config, &args.set)?;
     config.model = model;
+    if let Some(source) = &args.source {
+        config.data = DataConfig::of(source);
+    }
     let data = train::load(&config, &args.data)?;
     let costs = config.model.costs();
     let bar = image_bar(data.validation.len());

@@ -8,6 +8,9 @@ use neokd_model::{ModelConfig, Network};
 use super::Output;
 use crate::{Error, checkpoint, device, files, model_file};
 
+/// How many names of what was left out are printed unasked.
+const FEW: usize = 3;
+
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// A PyTorch file (.pth.tar, .pth, .pt: a state dict or a training checkpoint) or safetensors
@@ -26,6 +29,9 @@ pub(super) struct Args {
     /// Leave out tensors that the network does not have instead of failing
     #[arg(long)]
     ignore_unexpected: bool,
+    /// Name everything that was left out, not only the first few
+    #[arg(short, long)]
+    verbose: bool,
 }
 
 pub(super) fn run(args: Args, out: &mut Output) -> Result<(), Error> {
@@ -40,15 +46,18 @@ pub(super) fn run(args: Args, out: &mut Output) -> Result<(), Error> {
     };
     let config = model_file::read(model)?;
     let read = weights::read_pytorch(&args.from).map_err(Error::weights(&args.from))?;
-    for (what, names) in [("integers", &read.integers), ("not weights", &read.beside)] {
+    let (mut tensors, mut unexpected) = (read.tensors, Vec::new());
+    if args.ignore_unexpected {
+        unexpected = unknown_to(&config, &tensors, &device);
+        tensors.retain(|name, _| !unexpected.contains(name));
+    }
+    let left_out =
+        [("integers", &read.integers), ("not weights", &read.beside), ("unknown to the network", &unexpected)];
+    for (what, names) in left_out {
         if !names.is_empty() {
-            out.line(&format!("left out, {what}: {}", names.join(", ")))?;
+            out.line(&format!("left out, {what}: {}", listed(names, args.verbose)))?;
         }
     }
-    let tensors = match args.ignore_unexpected {
-        true => without_unexpected(&config, read.tensors, &device, out)?,
-        false => read.tensors,
-    };
     let count = tensors.len();
     let network = weights::from_pytorch(&config, tensors, &device).map_err(Error::weights(&args.from))?;
     let bytes = weights::encode_network(&config, &network).map_err(Error::weights(&args.out))?;
@@ -56,21 +65,22 @@ pub(super) fn run(args: Args, out: &mut Output) -> Result<(), Error> {
     out.line(&format!("{}: {count} tensors, every one accounted for", args.out.display()))
 }
 
-/// Drops what the network does not have, and says so.
-fn without_unexpected(
-    config: &ModelConfig,
-    tensors: TensorMap,
-    device: &burn::tensor::Device,
-    out: &mut Output,
-) -> Result<TensorMap, Error> {
-    let unexpected = match weights::from_pytorch(config, tensors.clone(), device) {
+/// Names of the tensors that the network does not have.
+fn unknown_to(config: &ModelConfig, tensors: &TensorMap, device: &burn::tensor::Device) -> Vec<String> {
+    match weights::from_pytorch(config, tensors.clone(), device) {
         Err(weights::WeightsError::Mismatch(KeyReport { unexpected, .. })) => unexpected,
         _ => Vec::new(),
-    };
-    if !unexpected.is_empty() {
-        out.line(&format!("left out, unknown to the network: {}", unexpected.join(", ")))?;
     }
-    Ok(tensors.into_iter().filter(|(name, _)| !unexpected.contains(name)).collect())
+}
+
+/// The first few names and how many more there are, or all of them.
+fn listed(names: &[String], all: bool) -> String {
+    let mut names = names.to_vec();
+    names.sort();
+    match names.len().saturating_sub(FEW) {
+        more @ 1.. if !all => format!("{} and {more} more (--verbose names them)", names[..FEW].join(", ")),
+        _ => names.join(", "),
+    }
 }
 
 fn export(args: &Args, config: &ModelConfig, network: &Network, out: &mut Output) -> Result<(), Error> {

@@ -5,18 +5,19 @@ use std::time::Instant;
 
 use burn::tensor::Device;
 use neokd_attack::{Attack, AttackConfig, FgsmConfig, Norm, PgdConfig, Target, fraction};
-use neokd_datasets::DataSplits;
+use neokd_datasets::{DataSplits, Images};
 use neokd_model::policy::Policy;
-use neokd_model::{Frozen, ModelConfig, MultiExit, Network};
+use neokd_model::{Frozen, MultiExit, Network};
 
 use super::progress::evaluation_bar;
 use super::{DataFlag, DeviceFlag, Output, train};
+use crate::checkpoint::{self, Contents, Progress};
 use crate::evaluate::Evaluation;
 use crate::fit::Length;
 use crate::report::{Context, Report, TrainingReport};
 use crate::run_dir::RunDir;
 use crate::seeds::{Purpose, key};
-use crate::{Error, RunConfig, checkpoint, files, policy_file};
+use crate::{Error, RunConfig, files, policy_file};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -80,7 +81,7 @@ pub(super) struct Args {
 /// What is scored, on what, where.
 pub(super) struct Setting<'a> {
     pub(super) config: &'a RunConfig,
-    pub(super) data: &'a DataSplits,
+    pub(super) data: &'a DataSplits<Box<dyn Images>>,
     pub(super) device: &'a Device,
     pub(super) device_name: &'a str,
     pub(super) training: Option<&'a TrainingReport>,
@@ -120,7 +121,7 @@ pub(super) fn run(args: Args, out: &mut Output) -> Result<(), Error> {
     out.line(&crate::report::render(&report))
 }
 
-type Opened = (RunConfig, Network, Option<checkpoint::Progress>);
+type Opened = (RunConfig, Network, Option<Progress>);
 
 fn open(args: &Args, device: &Device) -> Result<Opened, Error> {
     if !args.source.exists() {
@@ -138,24 +139,16 @@ fn open(args: &Args, device: &Device) -> Result<Opened, Error> {
                 why: "holds no checkpoint yet; wait for the first, or train it with --resume".to_string(),
             });
         }
-        let (model_config, network) = checkpoint::load_network(&path, device)?;
-        same_model(&config, &model_config, &path)?;
-        return Ok((config, network, Some(checkpoint::progress(&path)?)));
+        let contents = Contents::read(&path)?;
+        contents.check_network(&config)?;
+        let progress = contents.progress()?.clone();
+        let (_, network) = contents.network(device)?;
+        return Ok((config, network, Some(progress)));
     }
     let (model, network) = checkpoint::load_network(&args.source, device)?;
     let mut config = RunConfig::load(&args.config, &[])?;
     config.model = model;
     Ok((config, network, None))
-}
-
-fn same_model(config: &RunConfig, found: &ModelConfig, path: &Path) -> Result<(), Error> {
-    match config.model == *found {
-        true => Ok(()),
-        false => Err(Error::Checkpoint {
-            file: path.to_path_buf(),
-            why: "holds another network than the run's config.toml; it belongs to another run".to_string(),
-        }),
-    }
 }
 
 /// Applies the flags to the configuration's evaluation and threat.

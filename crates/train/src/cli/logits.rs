@@ -7,18 +7,21 @@ use neokd_model::{Frozen, ModelConfig, Network};
 
 use super::progress::image_bar;
 use super::{DataFlag, DeviceFlag, Output};
-use crate::{Error, checkpoint, device, files, images, model_file};
+use crate::checkpoint::{self, Contents};
+use crate::images::Source;
+use crate::{Error, device, files, model_file};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The network, for weights that do not carry it: a TOML file with its keys
+    /// The network, for weights that do not carry it: a TOML file with its keys; weights that carry another are refused
     #[arg(long, value_name = "FILE")]
     model: Option<PathBuf>,
     /// A weights file or checkpoint; with --model also files of the original PyTorch code
     #[arg(long, value_name = "FILE")]
     weights: PathBuf,
-    /// A data set, whose test images are taken, or a safetensors file with images and labels
-    #[arg(long = "data", value_name = "NAME|FILE")]
+    /// A data set or a folder of images per class, whose test images are taken, or a safetensors file with images and
+    /// labels
+    #[arg(long = "data", value_name = "NAME|FOLDER|FILE")]
     source: String,
     /// The safetensors file to write: tensors logits.0, logits.1, ... of [images, classes]
     #[arg(long, value_name = "FILE")]
@@ -39,20 +42,19 @@ pub(super) fn run(args: Args, out: &mut Output) -> Result<(), Error> {
     files::refuse_existing(&args.out)?;
     let (device, _) = device::open(args.device.device)?;
     let (config, network) = network(&args, &device)?;
-    let source = images::load(&args.source, &args.data.folder()?, config.input_shape(), config.classes())?;
-    let all = images::count(&source);
-    let count = if args.images == 0 { all } else { args.images.min(all) };
+    let source = Source::open(&args.source, || args.data.folder(), config.input_shape(), config.classes())?;
+    let count = source.count(args.images);
     let model = Frozen::new(&network);
     let mut exits = vec![Vec::with_capacity(count * model.classes()); model.exits()];
     let bar = image_bar(count);
-    for start in (0..count).step_by(args.batch_size.max(1)) {
-        let end = (start + args.batch_size.max(1)).min(count);
-        let logits = model.forward(images::pixels(&source, start, end, &device));
+    for batch in source.batches(count, args.batch_size, &device) {
+        let (pixels, labels) = batch?;
+        let logits = model.forward(pixels);
         for (values, logits) in exits.iter_mut().zip(logits.as_slice()) {
             let rows = logits.clone().into_data().try_into_vec::<f32>();
             values.extend(rows.map_err(|error| Error::unreadable(&error))?);
         }
-        bar.inc((end - start) as u64);
+        bar.inc(labels.len() as u64);
     }
     bar.finish_and_clear();
     let shape = vec![count, model.classes()];
@@ -68,8 +70,11 @@ fn network(args: &Args, device: &burn::tensor::Device) -> Result<(ModelConfig, N
         return checkpoint::load_network(&args.weights, device);
     };
     let config = model_file::read(model)?;
-    if let Ok((_, network)) = checkpoint::load_network(&args.weights, device) {
-        return Ok((config, network));
+    let bytes = files::read(&args.weights)?;
+    if weights::carries_model(&bytes) {
+        let contents = Contents::decode(&args.weights, &bytes)?;
+        model_file::check_same(model, &config, &args.weights, contents.model())?;
+        return contents.network_of_any_names(device);
     }
     let read = weights::read_pytorch(&args.weights).map_err(Error::weights(&args.weights))?;
     let network = weights::from_pytorch(&config, read.tensors, device).map_err(Error::weights(&args.weights))?;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use burn::tensor::Device;
-use neokd_datasets::{DataSplits, TreeOptions};
+use neokd_datasets::{DataSplits, Images, Storage, TreeOptions};
 use neokd_model::weights;
 
 use super::progress::TrainingBar;
@@ -112,12 +112,11 @@ fn configuration(args: &Args) -> Result<RunConfig, Error> {
 }
 
 /// Loads the data of a run and checks that they suit its network.
-pub(super) fn load(config: &RunConfig, flag: &DataFlag) -> Result<DataSplits, Error> {
+pub(super) fn load(config: &RunConfig, flag: &DataFlag) -> Result<DataSplits<Box<dyn Images>>, Error> {
     let data = match &config.data.path {
-        Some(tree) => neokd_datasets::load_tree(tree, &flag.folder()?, &TreeOptions::new(config.model.input_shape())),
-        None if config.dataset()?.is_embedded() => neokd_datasets::load(&config.data.name, Path::new("")),
-        None => neokd_datasets::load(&config.data.name, &flag.folder()?),
-    }?;
+        Some(tree) => neokd_datasets::open_tree(tree, &flag.folder()?, &tree_options(config))?,
+        None => known(config, flag)?.boxed(),
+    };
     let (shape, classes) = (data.train.shape(), data.train.classes());
     if config.model.input_shape() != shape || config.model.classes() != classes {
         return Err(Error::Config(format!(
@@ -129,6 +128,31 @@ pub(super) fn load(config: &RunConfig, flag: &DataFlag) -> Result<DataSplits, Er
         )));
     }
     Ok(data)
+}
+
+fn known(config: &RunConfig, flag: &DataFlag) -> Result<DataSplits, Error> {
+    let folder = match config.dataset()?.is_embedded() {
+        true => PathBuf::new(),
+        false => flag.folder()?,
+    };
+    if config.data.augmentation.needs_files() {
+        return Err(Error::Config(format!(
+            "data.augmentation.from_file = true: data.name = {:?} has no image files; leave from_file out, or set \
+             data.path",
+            config.data.name
+        )));
+    }
+    Ok(neokd_datasets::load(&config.data.name, &folder)?)
+}
+
+fn tree_options(config: &RunConfig) -> TreeOptions {
+    let mut options = TreeOptions::new(config.model.input_shape());
+    options.resize = config.data.resize;
+    options.storage = match config.data.augmentation.needs_files() {
+        true => Storage::Stream,
+        false => config.data.storage,
+    };
+    options
 }
 
 fn load_state(config: &RunConfig, run: &RunDir, device: &Device) -> Result<TrainingState, Error> {

@@ -43,4 +43,9 @@ pub const PRESETS: &[Preset] = &[
         summary: "Tiny-ImageNet, MSDNet with five exits, NEO-KD; for a GPU",
         text: include_str!("../../configs/tiny-imagenet.toml"),
     },
+    Preset {
+        name: "imagenet",
+        summary: "ImageNet from a folder of images, MSDNet with five exits, NEO-KD; for a GPU",
+        text: include_str!("../../configs/imagenet.toml"),
+    },
 ];
