@@ -37,6 +37,7 @@ pub struct Pixels {
 pub type Batches<'a> = Box<dyn Iterator<Item = Result<Pixels, DataError>> + 'a>;
 
 /// Images of one shape with a label each, at least one.
+#[expect(clippy::len_without_is_empty, reason = "a set is never empty")]
 pub trait Images: Debug + Send + Sync {
     /// What the set is called in messages and reports.
     fn name(&self) -> &str;
@@ -62,7 +63,6 @@ pub trait Images: Debug + Send + Sync {
     fn batches(&self, plan: Vec<Vec<usize>>, view: View) -> Batches<'_>;
 
     /// Number of images.
-    #[expect(clippy::len_without_is_empty, reason = "a set is never empty")]
     fn len(&self) -> usize {
         self.labels().len()
     }

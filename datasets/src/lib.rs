@@ -2,8 +2,9 @@
 //!
 //! What is here: MNIST inside the binary ([`load`] works on a machine with nothing else on it), a library folder into
 //! which other sets are imported after their size and SHA-256 are checked ([`import`]), trees of image files in memory
-//! ([`load_tree`]) or left in their files where they are too many ([`open_tree`]), safetensors files ([`load_safetensors`]), validation splits that never change ([`split`]),
-//! augmentation as a pure function ([`mod@augment`]), and small generated sets for smoke tests ([`synthetic`]).
+//! ([`load_tree`]) or left in their files where they are too many ([`open_tree`]), safetensors files
+//! ([`load_safetensors`]), validation splits that never change ([`split`]), augmentation as a pure function
+//! ([`mod@augment`]), and small generated sets for smoke tests ([`synthetic`]).
 //!
 //! What is not here: tensors, normalisation and the order of batches. Pixels leave as `u8`; the network's first layer
 //! normalises them. Nothing is ever downloaded. The environment is read in one function only, [`default_data_dir`].

@@ -90,7 +90,7 @@ fn passes(attack: &AttackConfig, exits: usize) -> Passes {
 fn probe_images(config: &RunConfig) -> usize {
     let costs = config.model.costs();
     let passes = passes(&config.training.attack, costs.len());
-    let image = costs.last().map_or(0, |cost| cost.multiply_adds) * (passes.forward + 2 * passes.backward) as u64;
+    let image = costs.last().map_or(0, |cost| cost.multiply_adds) * (passes.forward + 2 * passes.backward);
     (PROBE_MULTIPLY_ADDS / image.max(1)).clamp(2, PROBE_IMAGES) as usize
 }
 

@@ -210,7 +210,8 @@ pub enum TreeError {
 
     /// A file that is not as long as it was when the tree was listed.
     #[error(
-        "{tree}: {file} had {expected} bytes when the tree was listed and has {found} now: leave the tree alone while it is in use"
+        "{tree}: {file} had {expected} bytes when the tree was listed and has {found} now: leave the tree alone \
+         while it is in use"
     )]
     Changed {
         /// The tree.
