@@ -3,5 +3,6 @@
 
 mod attacks;
 mod cases;
+mod losses;
 mod networks;
 mod training;
