@@ -1,7 +1,7 @@
 //! A training run frozen in one file: weights, optimizer, position and configuration.
 //!
-//! The file is safetensors: `model/NAME` and `optimizer/NAME` tensors, and a JSON header entry with
-//! the rest. Random state needs no place in it, since every draw is a function of (seed, purpose,
+//! The file is safetensors: `model/NAME` and `optimizer/NAME` tensors, what else a configuration makes
+//! a run remember (`predictions/averages`), and a JSON header entry with the rest. Random state needs no place in it, since every draw is a function of (seed, purpose,
 //! epoch or step, example); the schedule needs none, since the rate is a function of the step. The
 //! header's SHA-256 covers everything, and the file is replaced atomically.
 
@@ -11,15 +11,17 @@ use std::path::Path;
 use burn::module::Module;
 use burn::tensor::Device;
 use neokd_attack::Passes;
-use neokd_model::weights::{self, Metadata, TensorMap};
+use neokd_model::weights::{self, HostTensor, Metadata, TensorMap};
 use neokd_model::{ModelConfig, Network};
 use serde::{Deserialize, Serialize};
 
 use crate::optimizer::{Optimizer, OptimizerState};
+use crate::predictions::Predictions;
 use crate::{Error, RunConfig, files};
 
 const PROGRESS_KEY: &str = "neokd.progress";
 const CONFIG_KEY: &str = "neokd.config";
+const PREDICTIONS_KEY: &str = "predictions/averages";
 const SCHEMA: u32 = 1;
 
 /// How far a run has come.
@@ -50,6 +52,8 @@ pub struct TrainingState {
     pub model: Network,
     /// The optimizer.
     pub optimizer: Optimizer,
+    /// What the network said before, for a loss that asks for it.
+    pub predictions: Option<Predictions>,
     /// Where training stands.
     pub progress: Progress,
 }
@@ -61,6 +65,7 @@ impl TrainingState {
         Self {
             model: config.model.init(seed, device).train(),
             optimizer: Optimizer::new(&config.training.optimizer),
+            predictions: predictions(config),
             progress: Progress::default(),
         }
     }
@@ -81,6 +86,7 @@ impl TrainingState {
         ]);
         let mut tensors = prefixed("model/", model);
         tensors.append(&mut prefixed("optimizer/", optimizer.tensors));
+        tensors.extend(self.predictions.iter().map(|kept| (PREDICTIONS_KEY.to_string(), kept.to_host())));
         let bytes = weights::encode(&tensors, &metadata).map_err(Error::weights(path))?;
         files::write_atomically(path, &bytes)
     }
@@ -106,8 +112,29 @@ impl TrainingState {
                 "optimizer state {name} does not fit training.optimizer; resume with the configuration that wrote it"
             ))
         })?;
-        Ok(Self { model, optimizer, progress: contents.header.progress })
+        let predictions = match (predictions(config), contents.predictions) {
+            (Some(empty), Some(stored)) => Some(empty.restored(stored).ok_or_else(|| {
+                unfit(
+                    "its running averages are of another number of exits or classes; it belongs to another run".into(),
+                )
+            })?),
+            (Some(_), None) => {
+                return Err(unfit(
+                    "it lacks the running averages that training.loss needs; resume with the configuration that wrote it"
+                        .into(),
+                ));
+            }
+            (None, _) => None,
+        };
+        Ok(Self { model, optimizer, predictions, progress: contents.header.progress })
     }
+}
+
+/// Room for the predictions that the configured loss wants remembered, if it does.
+fn predictions(config: &RunConfig) -> Option<Predictions> {
+    let exits = config.model.exits();
+    let remember = config.training.loss.init(exits).ok()?.remember();
+    remember.map(|_| Predictions::new(exits, config.model.classes()))
 }
 
 /// The network in a checkpoint or weights file, for evaluation.
@@ -138,6 +165,7 @@ struct Contents {
     model: ModelConfig,
     weights: TensorMap,
     optimizer: TensorMap,
+    predictions: Option<HostTensor>,
     header: Header,
 }
 
@@ -162,6 +190,7 @@ impl Contents {
             model: weights::read_model(&metadata).map_err(Error::weights(path))?,
             weights: without_prefix("model/", &tensors),
             optimizer: without_prefix("optimizer/", &tensors),
+            predictions: tensors.get(PREDICTIONS_KEY).cloned(),
             header,
         })
     }

@@ -17,6 +17,7 @@ use toml::Table;
 use crate::Error;
 use crate::optimizer::OptimizerConfig;
 use crate::schedule::ScheduleConfig;
+use crate::training_attack::{AttackMode, TrainingAttackConfig};
 
 pub use presets::{PRESETS, Preset};
 
@@ -74,13 +75,32 @@ pub struct TrainingConfig {
     #[serde(default = "defaults::checkpoint_every")]
     pub checkpoint_every_steps: u64,
     /// The attack that makes the adversarial batch.
-    pub attack: AttackConfig,
+    pub attack: TrainingAttackConfig,
+    /// Whether batch-norm and dropout are in evaluation or in training mode while it does.
+    #[serde(default)]
+    pub attack_mode: AttackMode,
+    /// Whether the network sees the clean and the adversarial batch one after the other or as one.
+    #[serde(default)]
+    pub passes: PassesConfig,
     /// The loss.
     pub loss: LossConfig,
     /// The optimizer.
     pub optimizer: OptimizerConfig,
     /// The learning rate.
     pub schedule: ScheduleConfig,
+}
+
+/// How the clean and the adversarial batch go through the network (neo-kd.md section 2.4): it matters
+/// to batch-norm, which takes its statistics from what it sees at once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PassesConfig {
+    /// One after the other, each with statistics of its own, as in the public Triple Wins code; the
+    /// default.
+    #[default]
+    Separate,
+    /// As one batch of twice the size.
+    Joint,
 }
 
 /// How a run is watched on held-out training images.
@@ -183,12 +203,11 @@ impl RunConfig {
             return fail("data.augmentation.", error.to_string());
         }
         let exits = self.model.exits();
-        for (section, attack) in
-            [("training.attack.", &self.training.attack), ("evaluation.attack.", &self.evaluation.attack)]
-        {
-            if let Some(why) = attack.problem(exits) {
-                return fail(section, why);
-            }
+        if let Some(why) = self.training.attack.problem(exits) {
+            return fail("training.attack.", why);
+        }
+        if let Some(why) = self.evaluation.attack.problem(exits) {
+            return fail("evaluation.attack.", why);
         }
         if let Err(why) = self.training.loss.init(exits) {
             return fail("training.loss.", why);

@@ -8,18 +8,20 @@ use std::time::Instant;
 
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor};
-use neokd_attack::{Attack, Passes, Threat};
+use neokd_attack::{Adversarial, Passes, Threat};
 use neokd_datasets::{Augmentation, DataSplits};
-use neokd_distill::{Draw, ExitLoss, LossInput, LossTerms};
-use neokd_model::{Frozen, MultiExit};
+use neokd_distill::{Draw, ExitLoss, LossInput, LossTerms, Memory};
+use neokd_model::{Frozen, MultiExit, Network};
 
 use crate::batches::{self, LabelledBatch};
-use crate::checkpoint::TrainingState;
+use crate::checkpoint::{Progress, TrainingState};
+use crate::config::PassesConfig;
 use crate::evaluate::Evaluation;
 use crate::metrics::{MetricsLog, Record, StepRecord, TermRecord, ValidationRecord};
 use crate::run_dir::RunDir;
 use crate::seeds::{Purpose, key};
 use crate::stop::Stop;
+use crate::training_attack::{AttackMode, TrainingAttack};
 use crate::{Error, RunConfig};
 
 /// Who watches a run: a progress bar, or nobody.
@@ -80,7 +82,7 @@ pub struct Fit<'a> {
     config: &'a RunConfig,
     data: &'a DataSplits,
     device: &'a Device,
-    attack: Attack,
+    attack: TrainingAttack,
     threat: Threat,
     loss: Box<dyn ExitLoss + Send + Sync>,
     length: Length,
@@ -171,31 +173,79 @@ impl<'a> Fit<'a> {
 
     /// One training step.
     fn step(&self, state: &mut TrainingState, data: &LabelledBatch) -> Result<StepRecord, Error> {
-        let (seed, progress) = (self.config.seed, &mut state.progress);
-        let attack_key = key(seed, Purpose::TrainingAttack, progress.epoch);
-        let adversarial =
-            neokd_attack::perturb(&Frozen::new(&state.model), &data.batch, &self.attack, &self.threat, attack_key)?;
-
-        state.model.reseed(key(seed, Purpose::Dropout, progress.step));
-        let clean = state.model.forward(data.batch.pixels.clone());
-        let attacked = state.model.forward(adversarial.pixels);
-        let partition_key = key(seed, Purpose::Partition, progress.epoch);
-        let terms = self.loss.terms(LossInput {
-            clean: clean.as_slice(),
-            adversarial: attacked.as_slice(),
-            labels: &data.batch.labels,
-            draw: Draw { seed: partition_key, examples: &data.batch.examples, labels: &data.labels },
-        });
+        let adversarial = self.perturb(state, data)?;
+        state.model.reseed(key(self.config.seed, Purpose::Dropout, state.progress.step));
+        let answers = self.answers(&state.model, data, &adversarial.pixels);
+        let terms = self.terms(state, &state.model, data, &answers);
         let total = terms.total();
         let gradients = GradientsParams::from_grads(total.backward(), &state.model);
 
+        let progress = &mut state.progress;
         let rate = self.config.training.schedule.rate(progress.step, self.length.steps());
         let (total, loss) = read(&terms, total, progress.step + 1)?;
         state.model = state.optimizer.step(rate, state.model.clone(), gradients);
+        if let (Some(remember), Some(predictions)) = (self.loss.remember(), &mut state.predictions) {
+            predictions.update(remember, &data.batch.examples, &answers.clean, &answers.adversarial)?;
+        }
         progress.step += 1;
         progress.position += 1;
         progress.passes += adversarial.passes + Passes::gradient(2 * data.batch.len());
         Ok(StepRecord { step: progress.step, epoch: progress.epoch, rate, total, loss })
+    }
+
+    /// Attacks the batch, with a frozen copy of the network.
+    fn perturb(&self, state: &TrainingState, data: &LabelledBatch) -> Result<Adversarial, Error> {
+        let (seed, progress) = (self.config.seed, &state.progress);
+        let frozen = match self.config.training.attack_mode {
+            AttackMode::Evaluation => Frozen::new(&state.model),
+            AttackMode::Training => {
+                state.model.reseed(key(seed, Purpose::AttackDropout, progress.step));
+                Frozen::in_training_mode(&state.model)
+            }
+        };
+        let key = key(seed, Purpose::TrainingAttack, progress.epoch);
+        Ok(self.attack.perturb(&frozen, &data.batch, key)?)
+    }
+
+    /// Runs the network on the clean and on the adversarial images.
+    fn answers(&self, model: &Network, data: &LabelledBatch, adversarial: &Tensor<4>) -> Answers {
+        let (clean, adversarial) = (data.batch.pixels.clone(), adversarial.clone());
+        match self.config.training.passes {
+            PassesConfig::Separate => Answers {
+                clean: model.forward(clean).as_slice().to_vec(),
+                adversarial: model.forward(adversarial).as_slice().to_vec(),
+            },
+            PassesConfig::Joint => {
+                let both = model.forward(Tensor::cat(vec![clean, adversarial], 0));
+                let half = data.batch.len();
+                let part = |from| both.as_slice().iter().map(|exit| exit.clone().narrow(0, from, half)).collect();
+                Answers { clean: part(0), adversarial: part(half) }
+            }
+        }
+    }
+
+    /// The loss of `model`, term by term.
+    fn terms(&self, state: &TrainingState, model: &Network, data: &LabelledBatch, answers: &Answers) -> LossTerms {
+        let heads = model.head_weights();
+        let averages = state.predictions.as_ref().map(|kept| kept.of(&data.batch.examples, self.device));
+        let done = state.progress.step as f64 / self.length.steps() as f64;
+        self.loss.terms(LossInput {
+            heads: &heads,
+            memory: averages.as_ref().map(|averages| Memory { averages, done }),
+            ..LossInput::new(&answers.clean, &answers.adversarial, &data.batch.labels, self.draw(&state.progress, data))
+        })
+    }
+
+    /// Where the loss's random numbers come from at this step.
+    fn draw<'b>(&self, progress: &Progress, data: &'b LabelledBatch) -> Draw<'b> {
+        let seed = self.config.seed;
+        Draw {
+            run: key(seed, Purpose::FixedPartition, 0),
+            epoch: key(seed, Purpose::Partition, progress.epoch),
+            step: key(seed, Purpose::BatchPartition, progress.step),
+            examples: &data.batch.examples,
+            labels: &data.labels,
+        }
     }
 
     fn order(&self, epoch: u64) -> Vec<usize> {
@@ -224,7 +274,7 @@ impl<'a> Fit<'a> {
             set: &self.data.validation,
             images: self.config.validation.images,
             batch_size: self.config.evaluation.batch_size,
-            attacks: &[self.attack],
+            attacks: &[self.attack.inside_the_ball()],
             threat: &self.threat,
             key: key(self.config.seed, Purpose::Validation, 0),
             policies: &[],
@@ -257,6 +307,12 @@ impl<'a> Fit<'a> {
         });
         Ok(Record::Epoch { step: state.progress.step, epoch: state.progress.epoch, loss })
     }
+}
+
+/// Logits of all exits on the clean and on the adversarial images.
+struct Answers {
+    clean: Vec<Tensor<2>>,
+    adversarial: Vec<Tensor<2>>,
 }
 
 /// The loss's values on the host, in one read.

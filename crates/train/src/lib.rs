@@ -31,12 +31,14 @@ pub mod optimizer;
 pub mod pictures;
 pub mod plan;
 pub mod policy_file;
+pub mod predictions;
 pub mod report;
 pub mod run_dir;
 pub mod schedule;
 pub mod seeds;
 pub mod smoke;
 pub mod stop;
+pub mod training_attack;
 
 pub use config::RunConfig;
 pub use error::Error;
