@@ -5,4 +5,5 @@ mod attacks;
 mod cases;
 mod losses;
 mod networks;
+mod options;
 mod training;

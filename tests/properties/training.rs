@@ -37,7 +37,7 @@ fn config(optimizer: &str) -> RunConfig {
 const SGD: &str = "{ kind = \"sgd\", weight_decay = 5e-4 }";
 const ADAM: &str = "{ kind = \"adam\" }";
 
-fn train(config: &RunConfig, data: &DataSplits, folder: &Path, stop: &Stop) -> Result<TrainingState, Error> {
+pub(crate) fn train(config: &RunConfig, data: &DataSplits, folder: &Path, stop: &Stop) -> Result<TrainingState, Error> {
     let device = Device::flex();
     let (run, mut state) = match folder.join("config.toml").exists() {
         true => {
@@ -51,7 +51,7 @@ fn train(config: &RunConfig, data: &DataSplits, folder: &Path, stop: &Stop) -> R
     Ok(state)
 }
 
-fn metrics(folder: &Path) -> String {
+pub(crate) fn metrics(folder: &Path) -> String {
     std::fs::read_to_string(folder.join("metrics.jsonl")).unwrap()
 }
 

@@ -1,7 +1,7 @@
 //! A training run frozen in one file: weights, optimizer, position and configuration.
 //!
 //! The file is safetensors: `model/NAME` and `optimizer/NAME` tensors, what else a configuration makes
-//! a run remember (`predictions/averages`), and a JSON header entry with the rest. Random state needs no place in it, since every draw is a function of (seed, purpose,
+//! a run remember (`average/NAME`, `predictions/averages`), and a JSON header entry with the rest. Random state needs no place in it, since every draw is a function of (seed, purpose,
 //! epoch or step, example); the schedule needs none, since the rate is a function of the step. The
 //! header's SHA-256 covers everything, and the file is replaced atomically.
 
@@ -15,6 +15,7 @@ use neokd_model::weights::{self, HostTensor, Metadata, TensorMap};
 use neokd_model::{ModelConfig, Network};
 use serde::{Deserialize, Serialize};
 
+use crate::best::Best;
 use crate::optimizer::{Optimizer, OptimizerState};
 use crate::predictions::Predictions;
 use crate::{Error, RunConfig, files};
@@ -37,6 +38,12 @@ pub struct Progress {
     pub passes: Passes,
     /// Wall time spent on training so far, in seconds, over all sessions.
     pub seconds: f64,
+    /// The best look at held-out images so far, where one is kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub best: Option<Best>,
+    /// The first step at which catastrophic overfitting was seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alarm: Option<u64>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -52,6 +59,8 @@ pub struct TrainingState {
     pub model: Network,
     /// The optimizer.
     pub optimizer: Optimizer,
+    /// The average of its weights, untracked, where one is kept.
+    pub average: Option<Network>,
     /// What the network said before, for a loss that asks for it.
     pub predictions: Option<Predictions>,
     /// Where training stands.
@@ -62,12 +71,19 @@ impl TrainingState {
     /// The state before the first step.
     pub fn start(config: &RunConfig, device: &Device) -> Self {
         let seed = crate::seeds::key(config.seed, crate::seeds::Purpose::Weights, 0);
+        let model = config.model.init(seed, device).train();
         Self {
-            model: config.model.init(seed, device).train(),
+            average: config.training.ema.map(|_| model.valid()),
+            model,
             optimizer: Optimizer::new(&config.training.optimizer),
             predictions: predictions(config),
             progress: Progress::default(),
         }
+    }
+
+    /// The network that stands for the run at this point: the average where one is kept.
+    pub fn judged(&self) -> &Network {
+        self.average.as_ref().unwrap_or(&self.model)
     }
 
     /// Writes the state to `path`, atomically.
@@ -86,6 +102,9 @@ impl TrainingState {
         ]);
         let mut tensors = prefixed("model/", model);
         tensors.append(&mut prefixed("optimizer/", optimizer.tensors));
+        if let Some(average) = &self.average {
+            tensors.append(&mut prefixed("average/", weights::collect(average).map_err(Error::weights(path))?));
+        }
         tensors.extend(self.predictions.iter().map(|kept| (PREDICTIONS_KEY.to_string(), kept.to_host())));
         let bytes = weights::encode(&tensors, &metadata).map_err(Error::weights(path))?;
         files::write_atomically(path, &bytes)
@@ -112,6 +131,13 @@ impl TrainingState {
                 "optimizer state {name} does not fit training.optimizer; resume with the configuration that wrote it"
             ))
         })?;
+        let average = match config.training.ema {
+            Some(_) => {
+                let fresh = config.model.init(0, device);
+                Some(weights::apply(fresh, contents.average).map_err(Error::weights(path))?.valid())
+            }
+            None => None,
+        };
         let predictions = match (predictions(config), contents.predictions) {
             (Some(empty), Some(stored)) => Some(empty.restored(stored).ok_or_else(|| {
                 unfit(
@@ -126,7 +152,7 @@ impl TrainingState {
             }
             (None, _) => None,
         };
-        Ok(Self { model, optimizer, predictions, progress: contents.header.progress })
+        Ok(Self { model, average, optimizer, predictions, progress: contents.header.progress })
     }
 }
 
@@ -137,18 +163,38 @@ fn predictions(config: &RunConfig) -> Option<Predictions> {
     remember.map(|_| Predictions::new(exits, config.model.classes()))
 }
 
-/// The network in a checkpoint or weights file, for evaluation.
+/// The average where a training state has one, the network itself where it has none.
+fn judged(tensors: &TensorMap) -> TensorMap {
+    let average = without_prefix("average/", tensors);
+    if average.is_empty() { without_prefix("model/", tensors) } else { average }
+}
+
+/// The network in a checkpoint or weights file, for evaluation: of a checkpoint with averaged weights,
+/// the average.
 ///
 /// # Errors
 /// [`Error::Io`] or [`Error::Checkpoint`].
 pub fn load_network(path: &Path, device: &Device) -> Result<(ModelConfig, Network), Error> {
+    load_one(path, device, judged)
+}
+
+/// As [`load_network`], but of a checkpoint the weights of the last step, averaged or not.
+///
+/// # Errors
+/// As [`load_network`].
+pub fn load_last(path: &Path, device: &Device) -> Result<(ModelConfig, Network), Error> {
+    load_one(path, device, |tensors| without_prefix("model/", tensors))
+}
+
+fn load_one(
+    path: &Path,
+    device: &Device,
+    of_checkpoint: impl FnOnce(&TensorMap) -> TensorMap,
+) -> Result<(ModelConfig, Network), Error> {
     let bytes = files::read(path)?;
     let (tensors, metadata) = weights::decode(&bytes).map_err(Error::weights(path))?;
     let config = weights::read_model(&metadata).map_err(Error::weights(path))?;
-    let tensors = match metadata.contains_key(PROGRESS_KEY) {
-        true => without_prefix("model/", &tensors),
-        false => tensors,
-    };
+    let tensors = if metadata.contains_key(PROGRESS_KEY) { of_checkpoint(&tensors) } else { tensors };
     let network = weights::apply(config.init(0, device), tensors).map_err(Error::weights(path))?;
     Ok((config, network))
 }
@@ -165,6 +211,7 @@ struct Contents {
     model: ModelConfig,
     weights: TensorMap,
     optimizer: TensorMap,
+    average: TensorMap,
     predictions: Option<HostTensor>,
     header: Header,
 }
@@ -190,6 +237,7 @@ impl Contents {
             model: weights::read_model(&metadata).map_err(Error::weights(path))?,
             weights: without_prefix("model/", &tensors),
             optimizer: without_prefix("optimizer/", &tensors),
+            average: without_prefix("average/", &tensors),
             predictions: tensors.get(PREDICTIONS_KEY).cloned(),
             header,
         })

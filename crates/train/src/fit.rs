@@ -6,21 +6,24 @@
 
 use std::time::Instant;
 
+use burn::module::Module;
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor};
 use neokd_attack::{Adversarial, Passes, Threat};
 use neokd_datasets::{Augmentation, DataSplits};
 use neokd_distill::{Draw, ExitLoss, LossInput, LossTerms, Memory};
-use neokd_model::{Frozen, MultiExit, Network};
+use neokd_model::{Frozen, MultiExit, Network, weights};
 
 use crate::batches::{self, LabelledBatch};
+use crate::best::Best;
 use crate::checkpoint::{Progress, TrainingState};
 use crate::config::PassesConfig;
 use crate::evaluate::Evaluation;
-use crate::metrics::{MetricsLog, Record, StepRecord, TermRecord, ValidationRecord};
+use crate::metrics::{MetricsLog, ProbeRecord, Record, StepRecord, TermRecord, ValidationRecord};
 use crate::run_dir::RunDir;
 use crate::seeds::{Purpose, key};
 use crate::stop::Stop;
+use crate::targets::Targets;
 use crate::training_attack::{AttackMode, TrainingAttack};
 use crate::{Error, RunConfig};
 
@@ -30,6 +33,8 @@ pub trait Observer {
     fn step(&mut self, record: &StepRecord, plan: &Length);
     /// Held-out images were looked at.
     fn validated(&mut self, record: &ValidationRecord);
+    /// Exits withstand one gradient step and not many: catastrophic overfitting.
+    fn alarmed(&mut self, _record: &ProbeRecord) {}
 }
 
 /// Nobody watches.
@@ -133,7 +138,7 @@ impl<'a> Fit<'a> {
         };
         while state.progress.epoch < self.length.epochs {
             let order = self.order(state.progress.epoch);
-            while state.progress.position < self.length.steps_per_epoch {
+            while state.progress.position < self.length.steps_per_epoch && !self.gives_up(state) {
                 let batch = self.batch(&order, state.progress.epoch, state.progress.position);
                 let record = self.step(state, &batch)?;
                 observer.step(&record, &self.length);
@@ -142,8 +147,17 @@ impl<'a> Fit<'a> {
                 let step = state.progress.step;
                 if self.looks_at(step) {
                     let record = self.validate(state)?;
+                    self.keep_best(state, &record, run)?;
                     observer.validated(&record);
                     log.write(&Record::Validation(record))?;
+                }
+                if self.config.validation.probe.is_due(step, &self.config.training.attack) {
+                    let record = self.probe_overfitting(state)?;
+                    if !record.collapsed.is_empty() {
+                        state.progress.alarm.get_or_insert(step);
+                        observer.alarmed(&record);
+                    }
+                    log.write(&Record::Probe(record))?;
                 }
                 if stop.wanted(step) && step < self.length.steps() {
                     save(state, &mut log)?;
@@ -153,6 +167,9 @@ impl<'a> Fit<'a> {
                 if every > 0 && step.is_multiple_of(every) {
                     save(state, &mut log)?;
                 }
+            }
+            if state.progress.position < self.length.steps_per_epoch {
+                return save(state, &mut log);
             }
             state.progress.epoch += 1;
             state.progress.position = 0;
@@ -173,23 +190,27 @@ impl<'a> Fit<'a> {
 
     /// One training step.
     fn step(&self, state: &mut TrainingState, data: &LabelledBatch) -> Result<StepRecord, Error> {
+        let lesson = self.lesson(&state.progress, data);
+        let data = &lesson.data;
         let adversarial = self.perturb(state, data)?;
-        state.model.reseed(key(self.config.seed, Purpose::Dropout, state.progress.step));
-        let answers = self.answers(&state.model, data, &adversarial.pixels);
-        let terms = self.terms(state, &state.model, data, &answers);
+        let (learner, extra) = self.learner(state, &lesson, &adversarial.pixels);
+        let (terms, answers) = self.judge(state, &learner, &lesson, &adversarial.pixels);
         let total = terms.total();
-        let gradients = GradientsParams::from_grads(total.backward(), &state.model);
+        let gradients = GradientsParams::from_grads(total.backward(), &learner);
 
         let progress = &mut state.progress;
         let rate = self.config.training.schedule.rate(progress.step, self.length.steps());
         let (total, loss) = read(&terms, total, progress.step + 1)?;
         state.model = state.optimizer.step(rate, state.model.clone(), gradients);
+        if let (Some(ema), Some(average)) = (self.config.training.ema, state.average.take()) {
+            state.average = Some(ema.update(average, &state.model, progress.step));
+        }
         if let (Some(remember), Some(predictions)) = (self.loss.remember(), &mut state.predictions) {
             predictions.update(remember, &data.batch.examples, &answers.clean, &answers.adversarial)?;
         }
         progress.step += 1;
         progress.position += 1;
-        progress.passes += adversarial.passes + Passes::gradient(2 * data.batch.len());
+        progress.passes += adversarial.passes + extra + Passes::gradient(2 * data.batch.len());
         Ok(StepRecord { step: progress.step, epoch: progress.epoch, rate, total, loss })
     }
 
@@ -205,6 +226,59 @@ impl<'a> Fit<'a> {
         };
         let key = key(seed, Purpose::TrainingAttack, progress.epoch);
         Ok(self.attack.perturb(&frozen, &data.batch, key)?)
+    }
+
+    /// The batch as it is learned from: boxes exchanged, targets mixed and smoothed, where asked for.
+    fn lesson(&self, progress: &Progress, data: &LabelledBatch) -> Lesson {
+        let training = &self.config.training;
+        if training.cutmix.is_none() && training.label_smoothing == 0.0 {
+            return Lesson { data: data.clone(), targets: None };
+        }
+        let classes = self.config.model.classes();
+        let targets = Targets::one_hot(&data.labels, classes);
+        let (data, targets) = match training.cutmix {
+            Some(cutmix) => cutmix.mix(data, targets, classes, key(self.config.seed, Purpose::Cutmix, progress.step)),
+            None => (data.clone(), targets),
+        };
+        let targets = targets.smoothed(training.label_smoothing).to_device(self.device);
+        Lesson { data, targets: Some(targets) }
+    }
+
+    /// The network whose loss is lowered: the trained one, or with AWP its worst neighbour; and what it
+    /// took to find that.
+    fn learner(&self, state: &TrainingState, lesson: &Lesson, adversarial: &Tensor<4>) -> (Network, Passes) {
+        let awp = self.config.training.awp.filter(|awp| self.done(&state.progress) >= awp.start);
+        let Some(awp) = awp else {
+            return (state.model.clone(), Passes::default());
+        };
+        // A copy with batch-norm statistics of its own: this pass must not count as training.
+        let copy = state.model.valid().train();
+        let (terms, _) = self.judge(state, &copy, lesson, adversarial);
+        let uphill = GradientsParams::from_grads(terms.total().backward(), &copy);
+        (awp.worst_neighbour(state.model.clone(), uphill), Passes::gradient(2 * lesson.data.batch.len()))
+    }
+
+    /// The loss of `model`, term by term, and its answers.
+    fn judge(
+        &self,
+        state: &TrainingState,
+        model: &Network,
+        lesson: &Lesson,
+        adversarial: &Tensor<4>,
+    ) -> (LossTerms, Answers) {
+        model.reseed(key(self.config.seed, Purpose::Dropout, state.progress.step));
+        let data = &lesson.data;
+        let answers = self.answers(model, data, adversarial);
+        let heads = model.head_weights();
+        let averages = state.predictions.as_ref().map(|kept| kept.of(&data.batch.examples, self.device));
+        let done = self.done(&state.progress);
+        let terms = self.loss.terms(LossInput {
+            targets: lesson.targets.as_ref(),
+            heads: &heads,
+            memory: averages.as_ref().map(|averages| Memory { averages, done }),
+            ..LossInput::new(&answers.clean, &answers.adversarial, &data.batch.labels, self.draw(&state.progress, data))
+        });
+        (terms, answers)
     }
 
     /// Runs the network on the clean and on the adversarial images.
@@ -224,16 +298,9 @@ impl<'a> Fit<'a> {
         }
     }
 
-    /// The loss of `model`, term by term.
-    fn terms(&self, state: &TrainingState, model: &Network, data: &LabelledBatch, answers: &Answers) -> LossTerms {
-        let heads = model.head_weights();
-        let averages = state.predictions.as_ref().map(|kept| kept.of(&data.batch.examples, self.device));
-        let done = state.progress.step as f64 / self.length.steps() as f64;
-        self.loss.terms(LossInput {
-            heads: &heads,
-            memory: averages.as_ref().map(|averages| Memory { averages, done }),
-            ..LossInput::new(&answers.clean, &answers.adversarial, &data.batch.labels, self.draw(&state.progress, data))
-        })
+    /// Share of the training that is done, in `[0, 1)`.
+    fn done(&self, progress: &Progress) -> f64 {
+        progress.step as f64 / self.length.steps() as f64
     }
 
     /// Where the loss's random numbers come from at this step.
@@ -270,7 +337,7 @@ impl<'a> Fit<'a> {
     /// Accuracy on the first held-out training images, clean and under the training attack.
     fn validate(&self, state: &TrainingState) -> Result<ValidationRecord, Error> {
         let scored = Evaluation {
-            model: &Frozen::new(&state.model),
+            model: &Frozen::new(state.judged()),
             set: &self.data.validation,
             images: self.config.validation.images,
             batch_size: self.config.evaluation.batch_size,
@@ -283,6 +350,34 @@ impl<'a> Fit<'a> {
         .run(&mut |_| {})?;
         let robust = scored.attacks.into_iter().next().map(|attack| attack.exits).unwrap_or_default();
         Ok(ValidationRecord { step: state.progress.step, clean: scored.clean, robust })
+    }
+
+    /// Remembers the best look so far and writes its network, where that is asked for.
+    fn keep_best(&self, state: &mut TrainingState, look: &ValidationRecord, run: &RunDir) -> Result<(), Error> {
+        if !self.config.validation.keep_best {
+            return Ok(());
+        }
+        let best = Best::after(state.progress.best, look);
+        state.progress.best = Some(best);
+        if !best.is_of(look.step) {
+            return Ok(());
+        }
+        let path = run.best_path();
+        let bytes = weights::encode_network(&self.config.model, state.judged()).map_err(Error::weights(&path))?;
+        crate::files::write_atomically(&path, &bytes)
+    }
+
+    /// Whether so many looks were no better than the best that the training is over.
+    fn gives_up(&self, state: &TrainingState) -> bool {
+        let patience = self.config.validation.patience;
+        patience > 0 && state.progress.best.is_some_and(|best| best.looks_since >= patience)
+    }
+
+    /// Looks at the trained network, not at its average, under one gradient step and under many.
+    fn probe_overfitting(&self, state: &TrainingState) -> Result<ProbeRecord, Error> {
+        let frozen = Frozen::new(&state.model);
+        let (probe, key) = (self.config.validation.probe, key(self.config.seed, Purpose::Validation, 1));
+        probe.look(&frozen, &self.data.validation, &self.threat, key, state.progress.step, self.device)
     }
 
     /// Means over the epoch's steps, from the log itself so that a resumed epoch is complete.
@@ -307,6 +402,12 @@ impl<'a> Fit<'a> {
         });
         Ok(Record::Epoch { step: state.progress.step, epoch: state.progress.epoch, loss })
     }
+}
+
+/// A batch as it is learned from.
+struct Lesson {
+    data: LabelledBatch,
+    targets: Option<Tensor<2>>,
 }
 
 /// Logits of all exits on the clean and on the adversarial images.

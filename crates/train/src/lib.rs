@@ -6,6 +6,7 @@
 //! batches      images of a data set as tensors, in an order that depends on (seed, epoch) alone
 //! fit          the training loop, readable top to bottom
 //! optimizer, schedule, checkpoint, run_dir, metrics   what the loop leans on
+//! training_attack, awp, cutmix, targets, ema, best, probe   options of the loop, one a file
 //! evaluate     accuracy per exit, clean and attacked
 //! report       the JSON that says what came out and how it was made
 //! cli          the command line
@@ -13,12 +14,16 @@
 //!
 //! The networks, attacks and losses live in crates of their own and can be embedded without this one.
 
+pub mod awp;
 pub mod batches;
+pub mod best;
 pub mod checkpoint;
 pub mod cli;
 pub mod config;
+pub mod cutmix;
 pub mod device;
 pub mod dynamic;
+pub mod ema;
 pub mod error;
 pub mod evaluate;
 pub mod files;
@@ -32,12 +37,14 @@ pub mod pictures;
 pub mod plan;
 pub mod policy_file;
 pub mod predictions;
+pub mod probe;
 pub mod report;
 pub mod run_dir;
 pub mod schedule;
 pub mod seeds;
 pub mod smoke;
 pub mod stop;
+pub mod targets;
 pub mod training_attack;
 
 pub use config::RunConfig;

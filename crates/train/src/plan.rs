@@ -68,7 +68,8 @@ impl Plan {
     }
 }
 
-/// Passes of one training image: the attack's, then a clean and an adversarial one with gradients.
+/// Passes of one training image: the attack's, then a clean and an adversarial one with gradients, with
+/// AWP twice.
 fn passes(config: &RunConfig, exits: usize) -> Passes {
     let attack = config.training.attack.attack(&config.threat.threat()).inside_the_ball();
     let (steps, restarts) = (attack.pgd.steps, attack.pgd.restarts);
@@ -78,7 +79,8 @@ fn passes(config: &RunConfig, exits: usize) -> Passes {
         Target::MaxAverage => (0..exits).fold(Passes::default(), |sum, _| sum + once + Passes::forward(1)),
         Target::Average | Target::Single(_) => once,
     };
-    search + Passes::gradient(2)
+    let learning = if config.training.awp.is_some() { Passes::gradient(4) } else { Passes::gradient(2) };
+    search + learning
 }
 
 fn memory(before: Option<u64>, probed: usize, batch: usize) -> Option<u64> {

@@ -23,6 +23,8 @@ pub enum Purpose {
     BatchPartition,
     /// The same where it is drawn once.
     FixedPartition,
+    /// Boxes and partners of CutMix, per step.
+    Cutmix,
     /// Attacks on held-out images during training.
     Validation,
     /// Attacks on test images.

@@ -26,6 +26,10 @@ pub(super) struct Args {
     /// Configuration whose data and evaluation settings apply, for a file outside a run directory
     #[arg(long, value_name = "NAME|FILE", default_value = "mnist")]
     config: String,
+    /// Which network of a run directory: last, average (where weights are averaged) or best (where it is
+    /// kept) [default: the one that the run's own report is of]
+    #[arg(long, value_name = "WHICH")]
+    network: Option<Which>,
     /// pgd or fgsm
     #[arg(long)]
     attack: Option<String>,
@@ -93,7 +97,9 @@ pub(super) fn run(args: Args, out: &mut Output) -> Result<(), Error> {
     let data = train::load(&config, &args.data)?;
     let training = progress.map(|progress| {
         let planned_steps = Length::of(&config, data.train.len()).steps();
-        TrainingReport { complete: progress.step >= planned_steps, planned_steps, progress }
+        let patience = config.validation.patience;
+        let gave_up = patience > 0 && progress.best.is_some_and(|best| best.looks_since >= patience);
+        TrainingReport { complete: gave_up || progress.step >= planned_steps, planned_steps, progress }
     });
     let setting = Setting {
         config: &config,
@@ -138,7 +144,7 @@ fn open(args: &Args, device: &Device) -> Result<Opened, Error> {
                 why: "holds no checkpoint yet; wait for the first, or train it with --resume".to_string(),
             });
         }
-        let (model_config, network) = checkpoint::load_network(&path, device)?;
+        let (model_config, network) = chosen(args.network, &run, &config, device)?;
         same_model(&config, &model_config, &path)?;
         return Ok((config, network, Some(checkpoint::progress(&path)?)));
     }
@@ -146,6 +152,35 @@ fn open(args: &Args, device: &Device) -> Result<Opened, Error> {
     let mut config = RunConfig::load(&args.config, &[])?;
     config.model = model;
     Ok((config, network, None))
+}
+
+/// A network of a run directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Which {
+    Last,
+    Average,
+    Best,
+}
+
+fn chosen(
+    which: Option<Which>,
+    run: &RunDir,
+    config: &RunConfig,
+    device: &Device,
+) -> Result<(ModelConfig, Network), Error> {
+    let lacking = |key: &str, what: &str| Error::RunDir {
+        folder: run.folder().to_path_buf(),
+        why: format!("--network {what}: this run keeps none; it was trained without {key}"),
+    };
+    let kept = config.validation.keep_best && run.best_path().exists();
+    match which {
+        Some(Which::Best) if !kept => Err(lacking("validation.keep_best = true", "best")),
+        Some(Which::Average) if config.training.ema.is_none() => Err(lacking("training.ema", "average")),
+        Some(Which::Last) => checkpoint::load_last(&run.checkpoint_path(), device),
+        None if kept => checkpoint::load_network(&run.best_path(), device),
+        Some(Which::Best) => checkpoint::load_network(&run.best_path(), device),
+        None | Some(Which::Average) => checkpoint::load_network(&run.checkpoint_path(), device),
+    }
 }
 
 fn same_model(config: &RunConfig, found: &ModelConfig, path: &Path) -> Result<(), Error> {
@@ -209,7 +244,8 @@ fn policies(args: &Args, exits: usize) -> Result<Vec<Policy>, Error> {
     }
 }
 
-fn score_targets(
+/// Scores a network under the attack of its configuration with each of the given objectives.
+pub(super) fn score_targets(
     setting: &Setting<'_>,
     model: &Network,
     targets: &[Target],
