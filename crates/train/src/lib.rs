@@ -9,6 +9,7 @@
 //! training_attack, awp, cutmix, targets, ema, best, probe   options of the loop, one a file
 //! evaluate     accuracy per exit, clean and attacked
 //! report       the JSON that says what came out and how it was made
+//! compare      the reports of several methods side by side
 //! cli          the command line
 //! ```
 //!
@@ -19,6 +20,7 @@ pub mod batches;
 pub mod best;
 pub mod checkpoint;
 pub mod cli;
+pub mod compare;
 pub mod config;
 pub mod cutmix;
 pub mod device;
@@ -46,6 +48,7 @@ pub mod smoke;
 pub mod stop;
 pub mod targets;
 pub mod training_attack;
+mod transfer;
 
 pub use config::RunConfig;
 pub use error::Error;
