@@ -1,5 +1,8 @@
 //! Temporal ensembling: PGD-TE and TRADES-TE (Dong et al. 2022, "Exploring memorization in adversarial
 //! training"; NEO-KD, appendix F; baselines.md section 5).
+//!
+//! The paper makes the adversarial images of these two by the average attack: set the training attack's
+//! objective to `average`.
 
 use burn::tensor::Tensor;
 use burn::tensor::activation::softmax;

@@ -1,9 +1,10 @@
 //! A training run frozen in one file: weights, optimizer, position and configuration.
 //!
 //! The file is safetensors: `model/NAME` and `optimizer/NAME` tensors, what else a configuration makes
-//! a run remember (`average/NAME`, `predictions/averages`), and a JSON header entry with the rest. Random state needs no place in it, since every draw is a function of (seed, purpose,
-//! epoch or step, example); the schedule needs none, since the rate is a function of the step. The
-//! header's SHA-256 covers everything, and the file is replaced atomically.
+//! a run remember (`average/NAME`, `predictions/averages`), and a JSON header entry with the rest.
+//! Random state needs no place in it, since every draw is a function of (seed, purpose, epoch or step,
+//! example); the schedule needs none, since the rate is a function of the step. The header's SHA-256
+//! covers everything, and the file is replaced atomically.
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -47,13 +47,28 @@ impl Method {
         })
     }
 
-    /// The configuration of a run with this method and a seed, all else as given.
+    /// The configuration of a run with this method and a seed, all else as given. A change that starts
+    /// with the name of a method and a colon is for that method alone.
     ///
     /// # Errors
-    /// [`Error::Config`].
+    /// [`Error::Config`], also for a change of the loss that does not say which method it is for.
     pub fn configure(&self, config: &str, set: &[String], seed: u64) -> Result<RunConfig, Error> {
-        let mut all = set.to_vec();
+        let (mut all, mut own) = (Vec::new(), Vec::new());
+        for change in set {
+            match change.split_once(':').map(|(name, rest)| (Self::find(name), rest)) {
+                Some((Ok(method), rest)) if method == *self => own.push(rest.to_string()),
+                Some((Ok(_), _)) => {}
+                _ if change.starts_with("training.loss") => {
+                    return Err(Error::Config(format!(
+                        "--set {change}: methods have losses of their own; say whose, as in --set {}:{change}",
+                        self.name
+                    )));
+                }
+                _ => all.push(change.clone()),
+            }
+        }
         all.extend(self.set.iter().map(|change| change.to_string()));
+        all.extend(own);
         all.push(format!("seed={seed}"));
         RunConfig::load(config, &all)
     }
@@ -289,6 +304,18 @@ mod tests {
             measures: vec![measure],
             transfer_matrix: Vec::new(),
         }
+    }
+
+    #[test]
+    fn a_change_can_be_for_one_method_alone() {
+        let configured = |name: &str, set: &str| Method::find(name).unwrap().configure("mnist", &[set.to_string()], 2);
+        let lambda = "ard:training.loss.lambda=2.0";
+        let (ard, plain) = (configured("ard", lambda).unwrap(), configured("ard", "seed=9").unwrap());
+        assert_ne!(ard, plain);
+        assert_eq!(configured("skd", lambda).unwrap(), configured("skd", "seed=9").unwrap());
+        assert_eq!(ard.seed, 2);
+        let refused = configured("ard", "training.loss.lambda=2.0").unwrap_err().to_string();
+        assert!(refused.contains("--set ard:training.loss.lambda=2.0"), "{refused}");
     }
 
     #[test]

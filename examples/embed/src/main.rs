@@ -10,10 +10,9 @@ use neokd_attack::{Attack, Batch, Criterion, Pgd, Target, Threat};
 use neokd_distill::{Draw, ExitLoss, LossInput, NeoKd, NeoKdConfig};
 use neokd_model::{CostCounter, ExitCost, Features, Frozen, MultiExit};
 
-const EXITS: usize = 3;
 const CLASSES: usize = 10;
-const INPUTS: [usize; EXITS] = [28 * 28, WIDTH, WIDTH];
 const WIDTH: usize = 128;
+const INPUTS: [usize; 3] = [28 * 28, WIDTH, WIDTH];
 
 /// Three fully connected layers with a classifier behind each.
 #[derive(Module, Debug)]
@@ -32,7 +31,7 @@ impl Mlp {
 
 impl MultiExit for Mlp {
     fn exits(&self) -> usize {
-        EXITS
+        INPUTS.len()
     }
     fn classes(&self) -> usize {
         CLASSES
@@ -77,7 +76,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let mut model = Mlp::new(&device).train();
     let mut adam = AdamConfig::new().init();
-    let loss = NeoKd::new(NeoKdConfig::default(), EXITS)?;
+    let loss = NeoKd::new(NeoKdConfig::default(), INPUTS.len())?;
     for step in 0..steps {
         let (batch, labels) = batch(&data.train, step as usize * size, size, &device);
         let attack = Attack { target: Target::Average, pgd: pgd(5) };
@@ -92,7 +91,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (test, _) = batch(&data.test, 0, 500, &device);
     let attack = Attack { target: Target::MaxAverage, pgd: pgd(20) };
     let outcome = neokd_attack::run(&Frozen::new(&model), &test, &attack, &threat, 1)?;
-    for exit in 0..EXITS {
+    for exit in 0..INPUTS.len() {
         let broken = Criterion::Exit(exit).broken(&outcome.logits, &test.labels).int().sum().into_scalar::<i64>();
         println!("exit {exit}: {broken} of {} test images broken by {}", test.len(), attack.target);
     }

@@ -24,7 +24,8 @@ pub(super) struct Args {
     /// Runs of each method, with the seeds 1, 2, ...
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=1000))]
     seeds: u64,
-    /// Change a value for all methods, for example --set training.epochs=3; repeatable
+    /// Change a value for all methods (--set training.epochs=3) or for one (--set ard:training.loss.lambda=2);
+    /// repeatable
     #[arg(long = "set", value_name = "KEY=VALUE")]
     set: Vec<String>,
     /// Directory of the comparison; each run is a run directory METHOD-SEED in it. Given again, what is
@@ -126,7 +127,13 @@ impl Bench<'_> {
             0 => say("training")?,
             step => say(&format!("training goes on after step {step}"))?,
         }
-        let trained = train::to_the_end(config, &self.data, &self.device, &run, &mut state, &self.stop)?;
+        let trained = match train::to_the_end(config, &self.data, &self.device, &run, &mut state, &self.stop) {
+            Err(error @ Error::Interrupted { .. }) => {
+                say("interrupted and saved; the same command again goes on from here")?;
+                return Err(error);
+            }
+            trained => trained?,
+        };
         if let Some(step) = state.progress.alarm {
             say(&train::alarm(step))?;
         }
