@@ -1,7 +1,7 @@
 //! The trait of a multi-exit network, the logits that it gives, and the frozen copy that attacks
 //! and evaluations see.
 
-use burn::module::Module;
+use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Int, Tensor};
 
 use crate::ExitCost;
@@ -58,6 +58,11 @@ pub trait MultiExit: Module {
     /// A network without such a form keeps the default, which changes nothing.
     fn folded(self) -> Self {
         self
+    }
+
+    /// Weight of the last linear layer of every exit, for losses that penalise it; none by default.
+    fn head_weights(&self) -> Vec<Tensor<2>> {
+        Vec::new()
     }
 
     /// Logits of all exits.
@@ -192,7 +197,8 @@ impl ExitLogits {
 }
 
 /// A copy of a network as attacks and evaluations see it: parameters untracked, batch-norm and
-/// dropout in evaluation mode, running statistics not shared with the original.
+/// dropout in evaluation mode (or, for a training attack that wants it, in training mode), running
+/// statistics not shared with the original.
 ///
 /// Inputs stay differentiable. Nothing done with a frozen copy changes the network that it was
 /// made from: Burn's `clone()` shares batch-norm statistics, `valid()`, used here, does not.
@@ -205,6 +211,14 @@ impl<M: MultiExit> Frozen<M> {
     /// Freezes a copy of `model`; the original is left as it is.
     pub fn new(model: &M) -> Self {
         Self { module: model.valid().folded() }
+    }
+
+    /// As [`new`](Self::new), but with batch-norm and dropout in training mode, as Triple Wins makes
+    /// its training attacks. The copy's own running statistics move; the original's do not.
+    ///
+    /// Images are no longer independent of their batch, so nothing is to be judged with it.
+    pub fn in_training_mode(model: &M) -> Self {
+        Self { module: model.valid().train().map(&mut Untrack) }
     }
 
     /// Number of exits.
@@ -245,5 +259,14 @@ impl<M: MultiExit> Frozen<M> {
     /// The frozen network itself, for stage-by-stage running.
     pub fn network(&self) -> &M {
         &self.module
+    }
+}
+
+/// Takes parameters out of the graph and leaves training flags alone.
+struct Untrack;
+
+impl ModuleMapper for Untrack {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        param.set_require_grad(false)
     }
 }

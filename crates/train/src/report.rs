@@ -123,6 +123,10 @@ pub struct AttackReport {
     /// Accuracy.
     #[serde(flatten)]
     pub accuracy: Accuracy,
+    /// Of the images that all exits classify correctly when clean, the share that each exit then
+    /// misclassifies; for attacks on single exits, a row of the transfer matrix.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fooled: Vec<Share>,
     /// What each exit policy makes of the same adversarial images; the attack is on the exits, not on
     /// the policy.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -178,6 +182,7 @@ impl Report {
             random_start: attack.pgd.random_start,
             restarts: attack.pgd.restarts,
             accuracy: Accuracy::new(scores.exits),
+            fooled: scores.fooled,
             policies: with_policy(scores.policies),
             audit: scores.audit,
             passes: scores.passes,
