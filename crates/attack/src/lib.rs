@@ -1,5 +1,5 @@
 //! Attacks on multi-exit networks: what is perturbed (threat), what is maximised (objective), how
-//! (PGD), and an outcome that is audited and judged by the network, never by the attack itself.
+//! (PGD, Auto-PGD, ...), and an outcome that is audited and judged by the network, never by the attack itself.
 //!
 //! ```text
 //! attack::run(frozen network, batch, attack, threat, key)
@@ -11,27 +11,44 @@
 //! Random numbers are a function of (key, attack, restart, example), so an image's perturbation
 //! does not depend on its batch. This crate touches no file and knows no data set.
 
+mod aim;
+mod apgd;
+mod ascent;
 mod audit;
 mod batch;
 mod config;
 mod criterion;
+mod cw;
+mod deployed;
 pub mod fraction;
+mod loss;
 mod max_average;
 mod objective;
 mod passes;
 mod pgd;
 mod random;
 mod run;
+mod search;
+mod slowdown;
+mod survivors;
 mod threat;
 
+pub use aim::Aim;
+pub use apgd::{Apgd, ApgdLoss};
 pub use audit::Audit;
 pub use batch::Batch;
-pub use config::{AttackConfig, FgsmConfig, PgdConfig, Target, ThreatConfig};
+pub use config::{
+    ApgdConfig, ApgdTargetedConfig, AttackConfig, FgsmConfig, PgdConfig, SlowdownConfig, Target, ThreatConfig,
+};
 pub use criterion::Criterion;
-pub use max_average::MaxAverage;
-pub use objective::{Average, Objective, Single, cross_entropy};
+pub use cw::Cw;
+pub use deployed::Deployed;
+pub use loss::{Loss, cross_entropy, dlr, dlr_targeted, margin};
+pub use objective::{Average, Objective, Single};
 pub use passes::Passes;
 pub use pgd::Pgd;
 pub use random::RandomKey;
-pub use run::{Adversarial, Attack, AttackError, Outcome, perturb, run};
+pub use run::{Adversarial, AnyAttack, Attack, AttackError, Outcome, perturb, run};
+pub use search::Search;
+pub use slowdown::{Slowdown, SlowdownGoal};
 pub use threat::{Norm, Threat};

@@ -151,6 +151,11 @@ impl ExitLogits {
         &self.logits
     }
 
+    /// The same logits without the record that gradients flow back along.
+    pub fn untracked(self) -> Self {
+        Self { exits: self.exits, logits: self.logits.into_iter().map(Tensor::inner).collect() }
+    }
+
     /// The logits of the only exit that was computed.
     ///
     /// # Panics

@@ -7,7 +7,7 @@ mod suggest;
 
 use std::path::{Path, PathBuf};
 
-use neokd_attack::{AttackConfig, ThreatConfig};
+use neokd_attack::{AttackConfig, Target, ThreatConfig};
 use neokd_datasets::{Augmentation, KnownDataset};
 use neokd_distill::LossConfig;
 use neokd_model::ModelConfig;
@@ -188,6 +188,10 @@ impl RunConfig {
         {
             if let Some(why) = attack.problem(exits) {
                 return fail(section, why);
+            }
+            if attack.objective() == Target::Policy {
+                let why = "objective = \"policy\": there is no deployed policy here; take max-average or average";
+                return fail(section, why.to_string());
             }
         }
         if let Err(why) = self.training.loss.init(exits) {

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor};
-use neokd_attack::{Attack, Passes, Threat};
+use neokd_attack::{AnyAttack, Passes, Threat};
 use neokd_datasets::{Augmentation, DataSplits};
 use neokd_distill::{Draw, ExitLoss, LossInput, LossTerms};
 use neokd_model::{Frozen, MultiExit};
@@ -80,7 +80,7 @@ pub struct Fit<'a> {
     config: &'a RunConfig,
     data: &'a DataSplits,
     device: &'a Device,
-    attack: Attack,
+    attack: AnyAttack,
     threat: Threat,
     loss: Box<dyn ExitLoss + Send + Sync>,
     length: Length,
@@ -224,7 +224,7 @@ impl<'a> Fit<'a> {
             set: &self.data.validation,
             images: self.config.validation.images,
             batch_size: self.config.evaluation.batch_size,
-            attacks: &[self.attack],
+            attacks: std::slice::from_ref(&self.attack),
             threat: &self.threat,
             key: key(self.config.seed, Purpose::Validation, 0),
             policies: &[],

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use burn::tensor::Device;
-use neokd_attack::{AttackConfig, Passes, Target};
+use neokd_attack::Passes;
 use neokd_datasets::DataSplits;
 use neokd_model::MultiExit;
 use serde::Serialize;
@@ -60,7 +60,7 @@ impl Plan {
             steps_per_epoch: length.steps_per_epoch,
             steps: length.steps(),
             batch_size: length.batch_size,
-            passes_per_image: passes(&config.training.attack, costs.len()),
+            passes_per_image: passes(config, costs.len()),
             parameters: costs.last().map_or(0, |cost| cost.parameters),
             estimated_seconds: per_image.as_secs_f64() * images,
             estimated_bytes: memory(before, probe.training.batch_size, length.batch_size),
@@ -69,18 +69,8 @@ impl Plan {
 }
 
 /// Passes of one training image: the attack's, then a clean and an adversarial one with gradients.
-fn passes(attack: &AttackConfig, exits: usize) -> Passes {
-    let (steps, restarts) = match attack {
-        AttackConfig::Pgd(pgd) => (pgd.steps, pgd.restarts),
-        AttackConfig::Fgsm(_) => (1, 1),
-    };
-    let choosing = if restarts > 1 { restarts } else { 0 };
-    let once = Passes::gradient(steps * restarts) + Passes::forward(choosing);
-    let attack = match attack.objective() {
-        Target::MaxAverage => (0..exits).fold(Passes::default(), |sum, _| sum + once + Passes::forward(1)),
-        Target::Average | Target::Single(_) => once,
-    };
-    attack + Passes::gradient(2)
+fn passes(config: &RunConfig, exits: usize) -> Passes {
+    config.training.attack.passes(exits, &config.threat.threat()) + Passes::gradient(2)
 }
 
 fn memory(before: Option<u64>, probed: usize, batch: usize) -> Option<u64> {
