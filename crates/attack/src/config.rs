@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{AnyAttack, Apgd, ApgdLoss, Cw, Norm, Passes, Pgd, Search, Slowdown, SlowdownGoal, Threat};
+use crate::{AnyAttack, Apgd, ApgdLoss, Cw, Fab, Norm, Passes, Pgd, Search, Slowdown, SlowdownGoal, Square, Threat};
 
 /// Which loss an attack maximises.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -106,9 +106,13 @@ pub enum AttackConfig {
     /// Auto-PGD on the difference-of-logits ratio (Croce and Hein 2020).
     ApgdDlr(ApgdConfig),
     /// Auto-PGD on the targeted ratio, towards several classes in turn (Croce and Hein 2020).
-    ApgdT(ApgdTargetedConfig),
+    ApgdT(TargetedConfig),
     /// PGD steps on the margin of Carlini and Wagner (2017), in the ball of the threat's norm.
     Cw(PgdConfig),
+    /// Targeted fast adaptive boundary (Croce and Hein 2020), towards several classes in turn.
+    FabT(TargetedConfig),
+    /// Random squares, by logits alone (Andriushchenko et al. 2020).
+    Square(SquareConfig),
     /// Towards unsure exits, so that nobody leaves early (DeepSloth, Hong et al. 2021).
     Slowdown(SlowdownConfig),
 }
@@ -157,10 +161,10 @@ pub struct ApgdConfig {
     pub restarts: usize,
 }
 
-/// Settings of [`AttackConfig::ApgdT`].
+/// Settings of [`AttackConfig::ApgdT`] and [`AttackConfig::FabT`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct ApgdTargetedConfig {
+pub struct TargetedConfig {
     /// `single:EXIT`, `average`, `max-average` or `policy`.
     #[serde(default)]
     pub objective: Target,
@@ -174,6 +178,24 @@ pub struct ApgdTargetedConfig {
     /// there are wrong ones.
     #[serde(default = "nine")]
     pub targets: usize,
+}
+
+/// Settings of [`AttackConfig::Square`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SquareConfig {
+    /// `single:EXIT`, `average`, `max-average` or `policy`.
+    #[serde(default)]
+    pub objective: Target,
+    /// Queries of each run, at least 1; 5000 unless said otherwise.
+    #[serde(default = "five_thousand")]
+    pub queries: usize,
+    /// Share of the pixels that the first squares change, above 0 and up to 1; 0.8 unless said otherwise.
+    #[serde(default = "four_fifths")]
+    pub share: f64,
+    /// Independent runs, at least 1.
+    #[serde(default = "one")]
+    pub restarts: usize,
 }
 
 /// Settings of [`AttackConfig::Slowdown`].
@@ -212,6 +234,14 @@ fn hundred() -> usize {
     100
 }
 
+fn five_thousand() -> usize {
+    5000
+}
+
+fn four_fifths() -> f64 {
+    0.8
+}
+
 impl PgdConfig {
     fn pgd(&self) -> Pgd {
         Pgd { steps: self.steps, step_size: self.step_size, random_start: self.random_start, restarts: self.restarts }
@@ -242,6 +272,12 @@ impl AttackConfig {
             Self::ApgdDlr(config) => apgd(ApgdLoss::Dlr, config.steps, config.restarts),
             Self::ApgdT(config) => apgd(ApgdLoss::Targeted { targets: config.targets }, config.steps, config.restarts),
             Self::Cw(config) => Search::Cw(Cw(config.pgd())),
+            Self::FabT(TargetedConfig { steps, restarts, targets, .. }) => {
+                Search::Fab(Fab { steps: *steps, restarts: *restarts, targets: *targets })
+            }
+            Self::Square(SquareConfig { queries, share, restarts, .. }) => {
+                Search::Square(Square { queries: *queries, share: *share, restarts: *restarts })
+            }
             Self::Slowdown(config) => Search::Slowdown(Slowdown { pgd: config.pgd(), goal: config.goal }),
         }
     }
@@ -252,7 +288,8 @@ impl AttackConfig {
             Self::Pgd(config) | Self::Cw(config) => config.objective,
             Self::Fgsm(config) => config.objective,
             Self::ApgdCe(config) | Self::ApgdDlr(config) => config.objective,
-            Self::ApgdT(config) => config.objective,
+            Self::ApgdT(config) | Self::FabT(config) => config.objective,
+            Self::Square(config) => config.objective,
             Self::Slowdown(_) => Target::Average,
         }
     }
@@ -263,7 +300,8 @@ impl AttackConfig {
             Self::Pgd(config) | Self::Cw(config) => config.objective = objective,
             Self::Fgsm(config) => config.objective = objective,
             Self::ApgdCe(config) | Self::ApgdDlr(config) => config.objective = objective,
-            Self::ApgdT(config) => config.objective = objective,
+            Self::ApgdT(config) | Self::FabT(config) => config.objective = objective,
+            Self::Square(config) => config.objective = objective,
             Self::Slowdown(_) => {}
         }
         self
@@ -295,13 +333,19 @@ impl AttackConfig {
         }
         let search = self.search(&Threat::linf(1.0));
         if search.steps() == 0 {
-            return Some("steps = 0: an attack needs at least 1 step".to_string());
+            let name = if matches!(self, Self::Square(_)) { "queries" } else { "steps" };
+            return Some(format!("{name} = 0: an attack needs at least 1 step"));
         }
         if search.restarts() == 0 {
             return Some("restarts = 0: an attack needs at least 1 run".to_string());
         }
-        if let Self::ApgdT(ApgdTargetedConfig { targets: 0, .. }) = self {
+        if let Self::ApgdT(TargetedConfig { targets: 0, .. }) | Self::FabT(TargetedConfig { targets: 0, .. }) = self {
             return Some("targets = 0: a targeted attack needs at least 1 class".to_string());
+        }
+        if let Self::Square(SquareConfig { share, .. }) = self
+            && !(*share > 0.0 && *share <= 1.0)
+        {
+            return Some(format!("share = {share}: must be above 0 and at most 1"));
         }
         let step_size = search.step_size(&Threat::linf(1.0)).filter(|size| !(size.is_finite() && *size > 0.0));
         step_size.map(|size| format!("step_size = {size}: must be a finite number larger than 0"))

@@ -20,6 +20,7 @@ mod config;
 mod criterion;
 mod cw;
 mod deployed;
+mod fab;
 pub mod fraction;
 mod loss;
 mod max_average;
@@ -30,6 +31,7 @@ mod random;
 mod run;
 mod search;
 mod slowdown;
+mod square;
 mod survivors;
 mod threat;
 
@@ -38,11 +40,12 @@ pub use apgd::{Apgd, ApgdLoss};
 pub use audit::Audit;
 pub use batch::Batch;
 pub use config::{
-    ApgdConfig, ApgdTargetedConfig, AttackConfig, FgsmConfig, PgdConfig, SlowdownConfig, Target, ThreatConfig,
+    ApgdConfig, AttackConfig, FgsmConfig, PgdConfig, SlowdownConfig, SquareConfig, Target, TargetedConfig, ThreatConfig,
 };
 pub use criterion::Criterion;
 pub use cw::Cw;
 pub use deployed::Deployed;
+pub use fab::{Fab, Nearest};
 pub use loss::{Loss, cross_entropy, dlr, dlr_targeted, margin};
 pub use objective::{Average, Objective, Single};
 pub use passes::Passes;
@@ -51,4 +54,5 @@ pub use random::RandomKey;
 pub use run::{Adversarial, AnyAttack, Attack, AttackError, Outcome, perturb, run};
 pub use search::Search;
 pub use slowdown::{Slowdown, SlowdownGoal};
+pub use square::Square;
 pub use threat::{Norm, Threat};

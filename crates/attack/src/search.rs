@@ -7,12 +7,14 @@ use crate::aim::{Aim, Goal};
 use crate::apgd::{Apgd, ApgdLoss};
 use crate::ascent::measure;
 use crate::cw::Cw;
+use crate::fab::Fab;
 use crate::loss::Loss;
 use crate::passes::Passes;
 use crate::pgd::Pgd;
 use crate::random::RandomKey;
 use crate::run::AttackError;
 use crate::slowdown::Slowdown;
+use crate::square::Square;
 use crate::survivors::Survivors;
 use crate::{Batch, Threat};
 
@@ -27,6 +29,10 @@ pub enum Search {
     Apgd(Apgd),
     /// PGD steps on the margin.
     Cw(Cw),
+    /// Towards the nearest boundary; the average attack's one answer is the mean of the exits'.
+    Fab(Fab),
+    /// Random squares; the average attack's one answer is the mean of the exits'.
+    Square(Square),
     /// Towards unsure exits, whatever they answer.
     Slowdown(Slowdown),
 }
@@ -50,6 +56,8 @@ impl Search {
             Self::Pgd(pgd) => pgd.search(model, batch, &Goal { aim, loss: &Loss::CrossEntropy }, threat, key),
             Self::Apgd(apgd) => apgd.search(model, batch, aim, threat, key),
             Self::Cw(cw) => cw.search(model, batch, aim, threat, key),
+            Self::Fab(fab) => fab.search(model, batch, aim, threat, key),
+            Self::Square(square) => square.search(model, batch, aim, threat, key),
             Self::Slowdown(slowdown) => slowdown.search(model, batch, threat, key),
         }
     }
@@ -85,7 +93,10 @@ impl Search {
     /// What the average attack aims at: the mean loss of all exits; a search that needs one answer per
     /// image takes the mean of their probabilities (neo-kd.md 4.4).
     pub(crate) fn average_aim(&self) -> Aim {
-        Aim::Average
+        match self {
+            Self::Fab(_) | Self::Square(_) => Aim::Ensemble,
+            _ => Aim::Average,
+        }
     }
 
     /// As flags, configuration files and reports name it; FGSM is called `pgd`, being that.
@@ -97,14 +108,18 @@ impl Search {
             Self::Apgd(Apgd { loss: ApgdLoss::Margin, .. }) => "apgd-margin",
             Self::Apgd(Apgd { loss: ApgdLoss::Targeted { .. }, .. }) => "apgd-t",
             Self::Cw(_) => "cw",
+            Self::Fab(_) => "fab-t",
+            Self::Square(_) => "square",
             Self::Slowdown(_) => "slowdown",
         }
     }
 
-    /// Steps of one run.
+    /// Steps of one run, or its queries.
     pub fn steps(&self) -> usize {
         match self {
             Self::Apgd(apgd) => apgd.steps,
+            Self::Fab(fab) => fab.steps,
+            Self::Square(square) => square.queries,
             Self::Pgd(pgd) | Self::Cw(Cw(pgd)) | Self::Slowdown(Slowdown { pgd, .. }) => pgd.steps,
         }
     }
@@ -113,6 +128,7 @@ impl Search {
     pub fn step_size(&self, threat: &Threat) -> Option<f64> {
         match self {
             Self::Apgd(_) => Some(2.0 * threat.epsilon),
+            Self::Fab(_) | Self::Square(_) => None,
             Self::Pgd(pgd) | Self::Cw(Cw(pgd)) | Self::Slowdown(Slowdown { pgd, .. }) => Some(pgd.step_size),
         }
     }
@@ -120,7 +136,8 @@ impl Search {
     /// Whether the first run starts from a random point.
     pub fn random_start(&self) -> bool {
         match self {
-            Self::Apgd(_) => true,
+            Self::Apgd(_) | Self::Square(_) => true,
+            Self::Fab(_) => false,
             Self::Pgd(pgd) | Self::Cw(Cw(pgd)) | Self::Slowdown(Slowdown { pgd, .. }) => pgd.random_start,
         }
     }
@@ -129,6 +146,8 @@ impl Search {
     pub fn restarts(&self) -> usize {
         match self {
             Self::Apgd(apgd) => apgd.restarts,
+            Self::Fab(fab) => fab.restarts,
+            Self::Square(square) => square.restarts,
             Self::Pgd(pgd) | Self::Cw(Cw(pgd)) | Self::Slowdown(Slowdown { pgd, .. }) => pgd.restarts,
         }
     }
@@ -145,6 +164,11 @@ impl Search {
                 Passes::forward(1) + (Passes::gradient(steps + 1) + Passes::forward(1)).times(restarts * targets)
             }
             Self::Apgd(_) => (Passes::gradient(steps + 1) + Passes::forward(1)).times(restarts),
+            Self::Fab(fab) => {
+                let step = Passes::gradient(1) + Passes::forward(1);
+                Passes::forward(1) + step.times(steps * restarts * fab.targets)
+            }
+            Self::Square(_) => Passes::forward(1).times((steps + 1) * restarts),
             Self::Cw(_) => (Passes::gradient(steps) + Passes::forward(2)).times(restarts),
         }
     }
@@ -159,6 +183,8 @@ impl Search {
             Self::Apgd(Apgd { loss: ApgdLoss::Targeted { .. }, .. }) => 4,
             Self::Cw(_) => 5,
             Self::Slowdown(_) => 6,
+            Self::Fab(_) => 7,
+            Self::Square(_) => 8,
         }
     }
 }

@@ -73,6 +73,12 @@ impl<'a> Survivors<'a> {
         (!self.open.is_empty()).then(|| Part { batch: self.whole.pick(&self.open), rows: self.open.clone() })
     }
 
+    /// The pixels and values so far of these images; before the first candidate a value lies below all
+    /// others.
+    pub(crate) fn best(&self, part: &Part) -> (Tensor<4>, Tensor<1>) {
+        (part.of(&self.pixels), part.of(&self.value))
+    }
+
     /// Takes the candidates of a run and what they were measured at; reads who is broken.
     ///
     /// # Errors
