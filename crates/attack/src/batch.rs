@@ -32,6 +32,11 @@ impl Batch {
         }
     }
 
+    /// All rows, a single one twice; see [`pick`](Self::pick).
+    pub(crate) fn all(&self) -> Self {
+        self.pick(&(0..self.len()).collect::<Vec<_>>())
+    }
+
     /// Number of images.
     pub fn len(&self) -> usize {
         self.examples.len()

@@ -15,7 +15,9 @@ mod aim;
 mod apgd;
 mod ascent;
 mod audit;
+mod autoattack;
 mod batch;
+mod checks;
 mod config;
 mod criterion;
 mod cw;
@@ -34,11 +36,14 @@ mod slowdown;
 mod square;
 mod survivors;
 mod threat;
+mod transfer;
 
 pub use aim::Aim;
 pub use apgd::{Apgd, ApgdLoss};
 pub use audit::Audit;
+pub use autoattack::{AutoAttack, Fate, Spent, Standing};
 pub use batch::Batch;
+pub use checks::{Check, Diagnostics, Effort, Level, Reason, Verdict};
 pub use config::{
     ApgdConfig, AttackConfig, FgsmConfig, PgdConfig, SlowdownConfig, SquareConfig, Target, TargetedConfig, ThreatConfig,
 };
@@ -56,3 +61,4 @@ pub use search::Search;
 pub use slowdown::{Slowdown, SlowdownGoal};
 pub use square::Square;
 pub use threat::{Norm, Threat};
+pub use transfer::Transfer;

@@ -119,6 +119,11 @@ impl Threat {
     }
 }
 
+/// One number per image, to be multiplied with its pixels.
+pub(crate) fn per_image_factor(factor: Tensor<1>) -> Tensor<4> {
+    factor.reshape([-1, 1, 1, 1])
+}
+
 /// Each image divided by its length; what is shorter than the smallest float stays about zero.
 fn unit_length(change: Tensor<4>) -> Tensor<4> {
     let length = lengths(&change).clamp_min(f64::from(f32::MIN_POSITIVE));
