@@ -12,7 +12,7 @@ use crate::fab::Fab;
 use crate::max_average::max_average;
 use crate::passes::Passes;
 use crate::random::RandomKey;
-use crate::run::{AttackError, in_company};
+use crate::run::AttackError;
 use crate::search::Search;
 use crate::square::Square;
 use crate::survivors::{put, read_bools};
@@ -115,14 +115,13 @@ impl AutoAttack {
         key: u64,
     ) -> Result<(Tensor<4>, Vec<Standing>), AttackError> {
         let mut standings = Vec::new();
-        let doubled = batch.all();
-        let (pixels, _) = max_average(model, &doubled, |exit| {
-            let standing = self.run(model, &doubled, &Criterion::Exit(exit), threat, key)?;
+        let (pixels, _) = max_average(model, batch, |exit| {
+            let standing = self.run(model, batch, &Criterion::Exit(exit), threat, key)?;
             let pixels = standing.pixels.clone();
             standings.push(standing);
             Ok((pixels, Passes::default()))
         })?;
-        Ok((pixels.narrow(0, 0, batch.len()), standings))
+        Ok((pixels, standings))
     }
 
     /// Judges the clean images: nobody is attacked yet.
@@ -138,12 +137,12 @@ impl AutoAttack {
         criterion.problem(model.exits()).map_or(Ok(()), |why| Err(AttackError::Misfit(why)))?;
         let wrong = match batch.is_empty() {
             true => Vec::new(),
-            false => judge(model, &batch.all(), criterion)?,
+            false => judge(model, batch, criterion)?,
         };
         let fate = |wrong: &bool| if *wrong { Fate::WrongClean } else { Fate::Robust };
         Ok(Standing {
             pixels: batch.pixels.clone(),
-            fates: wrong[..batch.len()].iter().map(fate).collect(),
+            fates: wrong.iter().map(fate).collect(),
             spent: Vec::new(),
             audit: Audit { lowest: 1.0, ..Audit::default() },
         })
@@ -181,13 +180,12 @@ impl AutoAttack {
             let kept: Vec<usize> = (0..survivors.len()).filter(|&at| broken[at]).collect();
             let rows: Vec<usize> = kept.iter().map(|&at| survivors[at]).collect();
             if !rows.is_empty() {
-                let pixels = attacked.pick(&kept).pixels.narrow(0, 0, kept.len());
-                standing.pixels = put(&standing.pixels, &rows, pixels);
+                standing.pixels = put(&standing.pixels, &rows, attacked.pick(&kept).pixels);
             }
             rows.iter().for_each(|&row| standing.fates[row] = Fate::Broken(number));
             standing.audit = standing.audit.merge(found.audit);
             spent.broken = rows.len() as u64;
-            spent.passes = (found.passes + Passes::forward(attacked.len())).share(survivors.len(), attacked.len());
+            spent.passes = found.passes + Passes::forward(attacked.len());
         }
         standing.spent.push(spent);
         Ok(true)
@@ -210,15 +208,12 @@ pub(crate) fn break_with<M: MultiExit>(
     threat: &Threat,
     key: u64,
 ) -> Result<Adversarial, AttackError> {
-    let aims = criterion.aims(model.exits(), model.classes());
-    in_company(batch, |batch| {
-        let (pixels, passes) = search.search_all(model, batch, &aims, threat, RandomKey::new(key))?;
-        let audit = Audit::check(batch, &pixels, threat)?;
-        Ok(Adversarial { pixels, audit, passes })
-    })
+    let (pixels, passes) = search.search_all(model, batch, criterion, threat, RandomKey::new(key))?;
+    let audit = Audit::check(batch, &pixels, threat)?;
+    Ok(Adversarial { pixels, audit, passes })
 }
 
-/// Who is broken, by a forward pass of its own; at least two rows, as [`Batch::pick`] gives them.
+/// Who is broken, by a forward pass of its own.
 pub(crate) fn judge<M: MultiExit>(
     model: &Frozen<M>,
     batch: &Batch,

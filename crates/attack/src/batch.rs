@@ -14,27 +14,14 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// The given rows, in that order; a single one comes twice.
-    ///
-    /// Matrix kernels round otherwise for a single row than for several, so a lone image is attacked
-    /// beside a copy of itself: its pixels are then the same bits as in any batch. Everything that is
-    /// attacked goes through here or has two rows already.
+    /// The given rows, in that order.
     pub(crate) fn pick(&self, rows: &[usize]) -> Self {
-        let rows = match rows {
-            [row] => vec![*row; 2],
-            _ => rows.to_vec(),
-        };
-        let indices = row_numbers(&rows, &self.pixels.device());
+        let indices = row_numbers(rows, &self.pixels.device());
         Self {
             pixels: self.pixels.clone().select(0, indices.clone()),
             labels: self.labels.clone().select(0, indices),
             examples: rows.iter().map(|&row| self.examples[row]).collect(),
         }
-    }
-
-    /// All rows, a single one twice; see [`pick`](Self::pick).
-    pub(crate) fn all(&self) -> Self {
-        self.pick(&(0..self.len()).collect::<Vec<_>>())
     }
 
     /// Number of images.

@@ -253,20 +253,19 @@ impl Diagnostics {
         if batch.is_empty() {
             return Ok(Self::default());
         }
-        let everybody = batch.all();
-        let (first, second) = (model.forward(everybody.pixels.clone()), model.forward(everybody.pixels.clone()));
+        let (first, second) = (model.forward(batch.pixels.clone()), model.forward(batch.pixels.clone()));
         let outputs = Self {
             random_output: difference(&first, &second)?,
             softmax_output: share_of_softmax(&first)?,
             ..Self::default()
         };
-        let wrong = judge(model, &everybody, criterion)?;
+        let wrong = judge(model, batch, criterion)?;
         let right: Vec<usize> = (0..batch.len()).filter(|&row| !wrong[row]).collect();
         if right.is_empty() {
             return Ok(outputs);
         }
         let bench = Bench { model, criterion, threat, effort, key };
-        Ok(Self { images: right.len() as u64, ..bench.measure(&batch.pick(&right), right.len(), outputs)? })
+        Ok(Self { images: right.len() as u64, ..bench.measure(&batch.pick(&right), outputs)? })
     }
 }
 
@@ -296,18 +295,18 @@ struct Bench<'a, M> {
 }
 
 impl<M: MultiExit> Bench<'_, M> {
-    /// Measures on images that are all right; `images` of the rows count.
-    fn measure(&self, batch: &Batch, images: usize, outputs: Diagnostics) -> Result<Diagnostics, AttackError> {
-        let share = |count: usize| count as f64 / images as f64;
+    /// Measures on images that are all right.
+    fn measure(&self, batch: &Batch, outputs: Diagnostics) -> Result<Diagnostics, AttackError> {
+        let share = |count: usize| count as f64 / batch.len() as f64;
         let fresh = |hits: &[bool], known: &[bool]| {
-            share(hits.iter().zip(known).take(images).filter(|(hit, known)| **hit && !**known).count())
+            share(hits.iter().zip(known).filter(|(hit, known)| **hit && !**known).count())
         };
         let mut broken = self.broken(&self.gradient_search(), batch, self.threat, self.key)?;
         let single_step = self.broken(&Search::Pgd(Pgd::fgsm(self.threat)), batch, self.threat, self.key)?;
         let single_step_gain = fresh(&single_step, &broken);
-        let still_rising = match &rows(&broken, images)[..] {
+        let still_rising = match &unbroken(&broken)[..] {
             [] => 0.0,
-            unbroken => self.still_rising(&batch.pick(unbroken))?,
+            rows => self.still_rising(&batch.pick(rows))?,
         };
 
         let again = self.any_of(&[self.key ^ 1, self.key ^ 2], |key| {
@@ -322,15 +321,15 @@ impl<M: MultiExit> Bench<'_, M> {
         let square_gain = fresh(&self.broken(&Search::Square(square), batch, self.threat, self.key)?, &broken);
 
         let huge = self.broken(&self.gradient_search(), batch, &everything(batch, self.threat.norm), self.key)?;
-        let (planted, missed) = self.planted(batch, images)?;
+        let (planted, missed) = self.planted(batch)?;
         Ok(Diagnostics {
-            zero_gradient: share(self.without_gradient(batch, images)?),
+            zero_gradient: share(self.without_gradient(batch)?),
             single_step_gain,
             still_rising,
             restart_gain,
             transfer_gain,
             square_gain,
-            huge_epsilon: share(huge[..images].iter().filter(|broken| !**broken).count()),
+            huge_epsilon: share(huge.iter().filter(|broken| !**broken).count()),
             planted: planted as u64,
             planted_missed: if planted == 0 { 0.0 } else { missed as f64 / planted as f64 },
             ..outputs
@@ -406,7 +405,7 @@ impl<M: MultiExit> Bench<'_, M> {
     }
 
     /// How many images have no usable gradient towards some aim.
-    fn without_gradient(&self, batch: &Batch, images: usize) -> Result<usize, AttackError> {
+    fn without_gradient(&self, batch: &Batch) -> Result<usize, AttackError> {
         let mut none = vec![false; batch.len()];
         for aim in self.criterion.aims(self.model.exits(), self.model.classes()) {
             match Ascent::at(self.model, batch, &aim, &Loss::CrossEntropy, batch.pixels.clone()) {
@@ -414,17 +413,17 @@ impl<M: MultiExit> Bench<'_, M> {
                     let largest = look.gradient.abs().flatten::<2>(1, 3).max_dim(1).squeeze_dim::<1>(1);
                     merge(&mut none, &read_bools(largest.lower_equal_scalar(VANISHED))?);
                 }
-                Err(AttackError::NoGradient) => return Ok(images),
+                Err(AttackError::NoGradient) => return Ok(batch.len()),
                 Err(error) => return Err(error),
             }
         }
-        Ok(none[..images].iter().filter(|none| **none).count())
+        Ok(none.iter().filter(|none| **none).count())
     }
 
     /// Plants adversarial images: on the way from an image to another one that the network answers
     /// otherwise there is a boundary; from half of epsilon before it, an attack with epsilon has to get
     /// across. Returns how many could be planted and how many of them the attack missed.
-    fn planted(&self, batch: &Batch, images: usize) -> Result<(usize, usize), AttackError> {
+    fn planted(&self, batch: &Batch) -> Result<(usize, usize), AttackError> {
         let wrong = |pixels: Tensor<4>| {
             let logits = self.model.forward(pixels);
             self.criterion.broken(&logits, &batch.labels)
@@ -442,13 +441,13 @@ impl<M: MultiExit> Bench<'_, M> {
         let start = across.clone() + (batch.pixels.clone() - across.clone()) * per_image_factor(part);
         let usable = found.bool_and(wrong(start.clone()).bool_not()).bool_and(wrong(across));
         let usable = read_bools(usable)?;
-        let planted: Vec<usize> = (0..images).filter(|&row| usable[row]).collect();
+        let planted: Vec<usize> = (0..batch.len()).filter(|&row| usable[row]).collect();
         if planted.is_empty() || self.threat.epsilon == 0.0 {
             return Ok((0, 0));
         }
         let from = Batch { pixels: start.clamp(0.0, 1.0), ..batch.clone() }.pick(&planted);
         let broken = self.broken(&self.gradient_search(), &from, self.threat, self.key)?;
-        Ok((planted.len(), broken[..planted.len()].iter().filter(|broken| !**broken).count()))
+        Ok((planted.len(), broken.iter().filter(|broken| !**broken).count()))
     }
 }
 
@@ -476,9 +475,8 @@ fn everything(batch: &Batch, norm: Norm) -> Threat {
     }
 }
 
-/// Rows, of the first `images`, that are not broken.
-fn rows(broken: &[bool], images: usize) -> Vec<usize> {
-    (0..images).filter(|&row| !broken[row]).collect()
+fn unbroken(broken: &[bool]) -> Vec<usize> {
+    (0..broken.len()).filter(|&row| !broken[row]).collect()
 }
 
 fn merge(any: &mut [bool], more: &[bool]) {

@@ -22,6 +22,8 @@ const OVERSHOOT: f64 = 1.05;
 const PULL: f64 = 0.1;
 /// How much of the way out remains after a broken point was found (beta).
 const BACK: f64 = 0.9;
+/// Halvings of the way between the nearest broken point and the clean image at the end of a run.
+const HALVINGS: usize = 10;
 /// Newton steps of a projection: each ends on a further piece of a concave, piecewise linear function,
 /// and a handful reaches the last one.
 const NEWTON: usize = 16;
@@ -74,7 +76,7 @@ impl Fab {
             let found = start.of(&part);
             let run = self.run(run, part.of(&targets), key);
             let found = walk(model, &part.batch, aim, threat, &run, found)?;
-            survivors.passes += (Passes::gradient(1) + Passes::forward(1)).times(self.steps * part.count());
+            survivors.passes += self.passes().times(part.count());
             let broken = inside(&found);
             let projected = threat.project(&part.batch.pixels, found.pixels.clone());
             let pixels = projected.mask_where(per_image(broken.clone(), &found.pixels), found.pixels);
@@ -96,22 +98,18 @@ impl Fab {
         threat: &Threat,
         key: RandomKey,
     ) -> Result<Nearest, AttackError> {
-        if batch.len() == 1 {
-            let both = self.nearest(model, &batch.pick(&[0]), aim, threat, key)?;
-            let passes = both.passes.share(1, 2);
-            return Ok(Nearest {
-                pixels: both.pixels.narrow(0, 0, 1),
-                distances: both.distances.narrow(0, 0, 1),
-                passes,
-            });
-        }
         let (mut found, targets) = self.start(model, batch, aim);
         let each = targets.dims()[1];
         for run in 0..self.restarts * each {
             found = walk(model, batch, aim, threat, &self.run(run, targets.clone(), key), found)?;
-            found.passes += (Passes::gradient(1) + Passes::forward(1)).times(self.steps * batch.len());
+            found.passes += self.passes().times(batch.len());
         }
         Ok(found)
+    }
+
+    /// What a run costs per image.
+    pub(crate) fn passes(&self) -> Passes {
+        Passes::gradient(self.steps) + Passes::forward(self.steps + HALVINGS)
     }
 
     /// The run of this number, given everybody's targets: all classes in turn, first from the clean
@@ -142,6 +140,19 @@ struct Run {
 }
 
 impl Nearest {
+    /// Halves the way to the clean image as long as that stays broken, to undo the overshoot.
+    fn come_closer(&mut self, clean: &Tensor<4>, threat: &Threat, broken: impl Fn(Tensor<4>) -> Tensor<1, Bool>) {
+        let (mut near, mut far) = (clean.clone(), self.pixels.clone());
+        for _ in 0..HALVINGS {
+            let middle = (near.clone() + far.clone()).div_scalar(2.0);
+            let broken = broken(middle.clone());
+            let beyond = per_image(broken.clone(), &middle);
+            self.add(&middle, threat.sizes(clean, &middle), broken);
+            far = far.mask_where(beyond.clone(), middle.clone());
+            near = middle.mask_where(beyond, near);
+        }
+    }
+
     fn of(&self, part: &Part) -> Self {
         Self { pixels: part.of(&self.pixels), distances: part.of(&self.distances), passes: Passes::default() }
     }
@@ -187,6 +198,8 @@ fn walk<M: MultiExit>(
         let inward = clean.clone() + (moved.clone() - clean.clone()).mul_scalar(BACK);
         pixels = moved.mask_where(per_image(broken, clean), inward);
     }
+    let exact = |pixels: Tensor<4>| aim.broken(&model.forward_at(pixels, &exits), &batch.labels);
+    nearest.come_closer(clean, threat, exact);
     Ok(nearest)
 }
 

@@ -24,12 +24,6 @@ impl Passes {
         Self { forward: count as u64, backward: count as u64 }
     }
 
-    /// The part of `images` among `rows` rows that were all treated alike.
-    pub(crate) fn share(self, images: usize, rows: usize) -> Self {
-        let part = |count: u64| count * images as u64 / rows as u64;
-        Self { forward: part(self.forward), backward: part(self.backward) }
-    }
-
     /// The same, so many times.
     pub(crate) fn times(self, count: usize) -> Self {
         Self { forward: self.forward * count as u64, backward: self.backward * count as u64 }

@@ -148,23 +148,9 @@ pub fn perturb<M: MultiExit>(
 ) -> Result<Adversarial, AttackError> {
     let attack = attack.into();
     attack.check(model)?;
-    in_company(batch, |batch| {
-        let (pixels, passes) = attack.search(model, batch, threat, RandomKey::new(key))?;
-        let audit = Audit::check(batch, &pixels, threat)?;
-        Ok(Adversarial { pixels, audit, passes })
-    })
-}
-
-/// Attacks a lone image beside a copy of itself; see [`Batch::pick`].
-pub(crate) fn in_company(
-    batch: &Batch,
-    attack: impl FnOnce(&Batch) -> Result<Adversarial, AttackError>,
-) -> Result<Adversarial, AttackError> {
-    if batch.len() != 1 {
-        return attack(batch);
-    }
-    let both = attack(&batch.pick(&[0]))?;
-    Ok(Adversarial { pixels: both.pixels.narrow(0, 0, 1), passes: both.passes.share(1, 2), ..both })
+    let (pixels, passes) = attack.search(model, batch, threat, RandomKey::new(key))?;
+    let audit = Audit::check(batch, &pixels, threat)?;
+    Ok(Adversarial { pixels, audit, passes })
 }
 
 impl AnyAttack {
@@ -192,8 +178,7 @@ impl AnyAttack {
             (Target::Average, ..) => search(&self.search.average_aim()),
             (Target::MaxAverage, ..) => max_average(model, batch, |exit| search(&Aim::Exit(exit))),
             (Target::Policy, _, Some(policy)) => {
-                let aims = Criterion::Policy(policy.clone()).aims(model.exits(), model.classes());
-                self.search.search_all(model, batch, &aims, threat, key)
+                self.search.search_all(model, batch, &Criterion::Policy(policy.clone()), threat, key)
             }
             (Target::Policy, _, None) => Err(AttackError::NoPolicy),
         }

@@ -5,7 +5,7 @@ use neokd_model::{Frozen, MultiExit};
 
 use crate::aim::{Aim, Goal};
 use crate::apgd::{Apgd, ApgdLoss};
-use crate::ascent::measure;
+use crate::criterion::Criterion;
 use crate::cw::Cw;
 use crate::fab::Fab;
 use crate::loss::Loss;
@@ -62,7 +62,8 @@ impl Search {
         }
     }
 
-    /// Searches one aim after the other, each on the images that none before it broke.
+    /// Searches every aim that a criterion is made of, each on the images that none before it broke by
+    /// that criterion.
     ///
     /// # Errors
     /// As [`search`](Self::search), and [`AttackError::Read`].
@@ -70,21 +71,24 @@ impl Search {
         &self,
         model: &Frozen<M>,
         batch: &Batch,
-        aims: &[Aim],
+        criterion: &Criterion,
         threat: &Threat,
         key: RandomKey,
     ) -> Result<(Tensor<4>, Passes), AttackError> {
-        if let [aim] = aims {
+        let aims = criterion.aims(model.exits(), model.classes());
+        if let [aim] = &aims[..] {
             return self.search(model, batch, aim, threat, key);
         }
         let mut survivors = Survivors::all(batch);
-        for aim in aims {
+        for aim in &aims {
             let Some(part) = survivors.part() else {
                 break;
             };
             let (pixels, spent) = self.search(model, &part.batch, aim, threat, key)?;
-            let (value, broken) = measure(model, &part.batch, aim, &Loss::Margin, &pixels);
-            survivors.passes += part.spent(spent) + Passes::forward(part.count());
+            let logits = model.forward(pixels.clone());
+            let value = aim.value(&Loss::Margin, &logits.only(&aim.exits(model.exits())), &part.batch.labels);
+            let broken = criterion.broken(&logits, &part.batch.labels);
+            survivors.passes += spent + Passes::forward(part.count());
             survivors.take(&part, pixels, value, broken)?;
         }
         Ok(survivors.finish())
@@ -164,10 +168,7 @@ impl Search {
                 Passes::forward(1) + (Passes::gradient(steps + 1) + Passes::forward(1)).times(restarts * targets)
             }
             Self::Apgd(_) => (Passes::gradient(steps + 1) + Passes::forward(1)).times(restarts),
-            Self::Fab(fab) => {
-                let step = Passes::gradient(1) + Passes::forward(1);
-                Passes::forward(1) + step.times(steps * restarts * fab.targets)
-            }
+            Self::Fab(fab) => Passes::forward(1) + fab.passes().times(restarts * fab.targets),
             Self::Square(_) => Passes::forward(1).times((steps + 1) * restarts),
             Self::Cw(_) => (Passes::gradient(steps) + Passes::forward(2)).times(restarts),
         }

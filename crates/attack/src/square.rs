@@ -55,7 +55,7 @@ impl Square {
             };
             let (pixels, passes) = self.run(model, &part.batch, aim, threat, key.for_restart(restart as u64))?;
             let (value, broken) = measure(model, &part.batch, aim, &Loss::Margin, &pixels);
-            survivors.passes += part.spent(passes) + Passes::forward(part.count());
+            survivors.passes += passes + Passes::forward(part.count());
             survivors.take(&part, pixels, value, broken)?;
         }
         Ok(survivors.finish())
@@ -81,7 +81,7 @@ impl Square {
             let (mut pixels, mut value) = survivors.best(&part);
             let mut broken = value.clone().greater_scalar(f32::INFINITY);
             for query in query..(query + BLOCK).min(self.queries) {
-                let mut draws = Draws { canvas, rows: part.rows(), copies: part.batch.len(), streams: &mut streams };
+                let mut draws = Draws { canvas, rows: part.rows(), streams: &mut streams };
                 let candidate = match (query, threat.norm) {
                     (0, Norm::Linf) => draws.stripes(clean, threat),
                     (0, Norm::L2) => draws.tiles(clean, threat),
@@ -155,7 +155,6 @@ impl Canvas {
 struct Draws<'a> {
     canvas: Canvas,
     rows: &'a [usize],
-    copies: usize,
     streams: &'a mut [Stream],
 }
 
@@ -250,11 +249,7 @@ impl Draws<'_> {
         for (image, &row) in values.chunks_mut(size.max(1)).zip(self.rows) {
             draw(&self.canvas, &mut self.streams[row], image);
         }
-        // A lone image is attacked beside a copy of itself.
-        if self.copies > self.rows.len() {
-            values.extend_from_within(..size);
-        }
-        Painted { values, shape: [self.copies, planes, self.canvas.height, self.canvas.width] }
+        Painted { values, shape: [self.rows.len(), planes, self.canvas.height, self.canvas.width] }
     }
 }
 

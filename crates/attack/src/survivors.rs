@@ -24,7 +24,7 @@ pub(crate) struct Survivors<'a> {
 /// The images of a batch that one run is to attack.
 #[derive(Debug)]
 pub(crate) struct Part {
-    /// The images; a lone one stands there twice.
+    /// The images.
     pub(crate) batch: Batch,
     rows: Vec<usize>,
 }
@@ -35,23 +35,14 @@ impl Part {
         &self.rows
     }
 
-    /// Number of images, a lone one counted once.
+    /// Number of images.
     pub(crate) fn count(&self) -> usize {
         self.rows.len()
     }
 
     /// What a tensor with a row per image of the whole batch holds for these.
     pub(crate) fn of<const D: usize, K: Basic>(&self, tensor: &Tensor<D, K>) -> Tensor<D, K> {
-        let rows: Vec<usize> = match self.rows[..] {
-            [row] => vec![row; 2],
-            _ => self.rows.clone(),
-        };
-        tensor.clone().select(0, row_numbers(&rows, &self.batch.pixels.device()))
-    }
-
-    /// Passes of a run that counted every row, a lone image counted once.
-    pub(crate) fn spent(&self, passes: Passes) -> Passes {
-        passes.share(self.count(), self.batch.len())
+        tensor.clone().select(0, row_numbers(&self.rows, &self.batch.pixels.device()))
     }
 }
 
@@ -94,8 +85,8 @@ impl<'a> Survivors<'a> {
         let better = value.clone().greater(old_value.clone()).bool_or(broken.clone());
         let pixels = old_pixels.mask_where(per_image(better.clone(), &pixels), pixels);
         let value = old_value.mask_where(better, value);
-        self.pixels = put(&self.pixels, part.rows(), pixels.narrow(0, 0, part.count()));
-        self.value = put(&self.value, part.rows(), value.narrow(0, 0, part.count()));
+        self.pixels = put(&self.pixels, part.rows(), pixels);
+        self.value = put(&self.value, part.rows(), value);
         let broken = read_bools(broken)?;
         self.open = part.rows().iter().zip(broken).filter(|(_, broken)| !broken).map(|(&row, _)| row).collect();
         Ok(())

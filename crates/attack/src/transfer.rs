@@ -35,8 +35,7 @@ impl Transfer {
         threat: &Threat,
         key: u64,
     ) -> Result<Self, AttackError> {
-        let clean = batch.all();
-        let right = model.forward(clean.pixels.clone()).correct(&clean.labels).min_dim(0);
+        let right = model.forward(batch.pixels.clone()).correct(&batch.labels).min_dim(0);
         let right = read_counts(right.squeeze_dim(0))?;
         let rows: Vec<usize> = (0..batch.len()).filter(|&row| right[row] == 1).collect();
         let passes = Passes::forward(batch.len());
@@ -49,11 +48,10 @@ impl Transfer {
         for exit in 0..model.exits() {
             let attack = AnyAttack::new(Target::Single(exit), *search);
             let outcome = run(model, &part, &attack, threat, key)?;
-            // A lone image stands there twice: it counts once.
-            let correct = outcome.logits.correct(&part.labels).narrow(1, 0, rows.len());
+            let correct = outcome.logits.correct(&part.labels);
             let correct = read_counts(correct.sum_dim(1).squeeze_dim(1))?;
             transfer.fooled.push(correct.into_iter().map(|correct| transfer.images - correct).collect());
-            transfer.passes += outcome.adversarial.passes.share(rows.len(), part.len());
+            transfer.passes += outcome.adversarial.passes;
         }
         Ok(transfer)
     }
