@@ -298,37 +298,31 @@ impl<M: MultiExit> Bench<'_, M> {
     /// Measures on images that are all right.
     fn measure(&self, batch: &Batch, outputs: Diagnostics) -> Result<Diagnostics, AttackError> {
         let share = |count: usize| count as f64 / batch.len() as f64;
-        let fresh = |hits: &[bool], known: &[bool]| {
-            share(hits.iter().zip(known).filter(|(hit, known)| **hit && !**known).count())
-        };
-        let mut broken = self.broken(&self.gradient_search(), batch, self.threat, self.key)?;
-        let single_step = self.broken(&Search::Pgd(Pgd::fgsm(self.threat)), batch, self.threat, self.key)?;
-        let single_step_gain = fresh(&single_step, &broken);
+        let mut broken = vec![false; batch.len()];
+        self.also(&self.gradient_search(), batch, self.key, &mut broken)?;
         let still_rising = match &unbroken(&broken)[..] {
             [] => 0.0,
             rows => self.still_rising(&batch.pick(rows))?,
         };
-
-        let again = self.any_of(&[self.key ^ 1, self.key ^ 2], |key| {
-            self.broken(&self.gradient_search(), batch, self.threat, key)
-        })?;
-        let restart_gain = fresh(&again, &broken);
-        merge(&mut broken, &again);
-        let transferred = self.transferred(batch)?;
-        let transfer_gain = fresh(&transferred, &broken);
-        merge(&mut broken, &single_step);
+        let single_step = self.also(&Search::Pgd(Pgd::fgsm(self.threat)), batch, self.key, &mut broken.clone())?;
+        let mut restarts = 0;
+        for key in [self.key ^ 1, self.key ^ 2] {
+            restarts += self.also(&self.gradient_search(), batch, key, &mut broken)?;
+        }
+        self.also(&self.thorough_search(), batch, self.key, &mut broken)?;
+        let transferred = self.transferred(batch, &broken)?;
         let square = Square { queries: self.effort.queries, share: 0.8, restarts: 1 };
-        let square_gain = fresh(&self.broken(&Search::Square(square), batch, self.threat, self.key)?, &broken);
+        let by_square = self.also(&Search::Square(square), batch, self.key, &mut broken)?;
 
         let huge = self.broken(&self.gradient_search(), batch, &everything(batch, self.threat.norm), self.key)?;
         let (planted, missed) = self.planted(batch)?;
         Ok(Diagnostics {
             zero_gradient: share(self.without_gradient(batch)?),
-            single_step_gain,
+            single_step_gain: share(single_step),
             still_rising,
-            restart_gain,
-            transfer_gain,
-            square_gain,
+            restart_gain: share(restarts),
+            transfer_gain: share(transferred),
+            square_gain: share(by_square),
             huge_epsilon: share(huge.iter().filter(|broken| !**broken).count()),
             planted: planted as u64,
             planted_missed: if planted == 0 { 0.0 } else { missed as f64 / planted as f64 },
@@ -338,6 +332,12 @@ impl<M: MultiExit> Bench<'_, M> {
 
     fn gradient_search(&self) -> Search {
         Search::Apgd(self.apgd())
+    }
+
+    /// What cross-entropy misses on several classes, a loss for each of them finds.
+    fn thorough_search(&self) -> Search {
+        let loss = if self.model.classes() < 4 { ApgdLoss::Margin } else { ApgdLoss::Targeted { targets: 9 } };
+        Search::Apgd(Apgd { loss, ..self.apgd() })
     }
 
     fn apgd(&self) -> Apgd {
@@ -353,34 +353,38 @@ impl<M: MultiExit> Bench<'_, M> {
         }
     }
 
-    fn any_of<T: Copy>(
-        &self,
-        tries: &[T],
-        mut attempt: impl FnMut(T) -> Result<Vec<bool>, AttackError>,
-    ) -> Result<Vec<bool>, AttackError> {
-        let mut any = attempt(tries[0])?;
-        for &next in &tries[1..] {
-            merge(&mut any, &attempt(next)?);
+    /// Runs a search on the images that are unbroken so far and marks those that it breaks; returns how
+    /// many these are.
+    fn also(&self, search: &Search, batch: &Batch, key: u64, broken: &mut [bool]) -> Result<usize, AttackError> {
+        let rows = unbroken(broken);
+        if rows.is_empty() {
+            return Ok(0);
         }
-        Ok(any)
+        let hits = self.broken(search, &batch.pick(&rows), self.threat, key)?;
+        rows.iter().zip(&hits).for_each(|(&row, hit)| broken[row] = *hit);
+        Ok(hits.iter().filter(|hit| **hit).count())
     }
 
-    /// Which images an attack on an exit that the criterion does not aim at breaks.
-    fn transferred(&self, batch: &Batch) -> Result<Vec<bool>, AttackError> {
+    /// How many unbroken images an attack on an exit that the criterion does not aim at breaks.
+    fn transferred(&self, batch: &Batch, broken: &[bool]) -> Result<usize, AttackError> {
         let own = self.criterion.aims(self.model.exits(), self.model.classes());
         let others = (0..self.model.exits()).map(Aim::Exit).filter(|aim| !own.contains(aim));
-        let mut any = vec![false; batch.len()];
+        let rows = unbroken(broken);
+        if rows.is_empty() {
+            return Ok(0);
+        }
+        let part = batch.pick(&rows);
+        let mut any = vec![false; rows.len()];
         for aim in others {
-            let key = RandomKey::new(self.key);
-            match self.gradient_search().search(self.model, batch, &aim, self.threat, key) {
+            match self.gradient_search().search(self.model, &part, &aim, self.threat, RandomKey::new(self.key)) {
                 Ok((pixels, _)) => {
-                    merge(&mut any, &judge(self.model, &Batch { pixels, ..batch.clone() }, self.criterion)?)
+                    merge(&mut any, &judge(self.model, &Batch { pixels, ..part.clone() }, self.criterion)?)
                 }
                 Err(AttackError::NoGradient) => {}
                 Err(error) => return Err(error),
             }
         }
-        Ok(any)
+        Ok(any.iter().filter(|any| **any).count())
     }
 
     /// The part of the rise of the mean loss that came in the last tenth of the steps.
