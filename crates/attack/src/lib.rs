@@ -1,11 +1,14 @@
-//! Attacks on multi-exit networks: what is perturbed (threat), what is maximised (objective), how
-//! (PGD, Auto-PGD, ...), and an outcome that is audited and judged by the network, never by the attack itself.
+//! Attacks on multi-exit networks: what is perturbed (threat), what is maximised (target), how
+//! (search), and an outcome that is audited and judged by the network, never by the attack itself.
 //!
 //! ```text
 //! attack::run(frozen network, batch, attack, threat, key)
-//!     search   PGD on one objective, or one PGD per exit and the worst of them per image
+//!     search   one search on one aim, or one per exit and the worst of them per image
 //!     audit    norm, pixel range, NaN: a violation is an error, not a number
 //!     judge    one clean forward pass over the result
+//! AutoAttack   an ordered set of searches, each on the images that none before it broke
+//! Transfer     does an attack on one exit fool the others
+//! Diagnostics  is a robust accuracy to be believed: a verdict with reasons
 //! ```
 //!
 //! Random numbers are a function of (key, attack, restart, example), so an image's perturbation
