@@ -10,6 +10,7 @@ const NOBODY: f32 = -1e30;
 
 /// A loss of logits and labels, one value per image; larger is worse for the network.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "one value lives per run, on the stack")]
 pub enum Loss {
     /// [`cross_entropy`].
     CrossEntropy,

@@ -202,7 +202,7 @@ fn short_attacks_of_random_shape_and_size_keep_to_their_rules() {
         let threat = Threat { norm: NORMS[at % 2], epsilon: f64::from(numbers.next().abs()) * 2.0 };
         for search in searches() {
             // The audit inside is what fails; a rule that is broken is an error.
-            let outcome = run(&Frozen::new(&model), &of, &AnyAttack::new(Target::Single(0), search), &threat, round);
+            let outcome = run(&Frozen::new(&model), &of, AnyAttack::new(Target::Single(0), search), &threat, round);
             assert!(outcome.is_ok(), "{shape:?} {threat:?} {search:?}: {:?}", outcome.err());
         }
     }

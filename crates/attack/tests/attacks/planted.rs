@@ -43,7 +43,7 @@ fn margins(model: &Frozen<Tiny>, pixels: &burn::tensor::Tensor<4>, of: &Batch, e
 }
 
 fn found(model: &Frozen<Tiny>, of: &Batch, exit: usize, search: Search, threat: &Threat) -> Vec<f64> {
-    let outcome = run(model, of, &AnyAttack::new(Target::Single(exit), search), threat, 5).unwrap();
+    let outcome = run(model, of, AnyAttack::new(Target::Single(exit), search), threat, 5).unwrap();
     margins(model, &outcome.adversarial.pixels, of, exit)
 }
 
@@ -207,7 +207,6 @@ fn square_breaks_95_percent_of_what_can_be_broken() {
         let reach = if norm == Norm::Linf { 0.95 } else { 0.6 };
         let breakable: Vec<usize> = (0..64).filter(|&image| distance(&leads[image]) < reach * epsilon).collect();
         let broken = breakable.iter().filter(|&&image| ours[image] > 0.0).count();
-        eprintln!("square {norm:?}: {broken} of {} that can be broken", breakable.len());
         assert!(broken * 100 >= breakable.len() * 95, "{norm:?}: {broken} of {}", breakable.len());
         let impossible = (0..64).filter(|&image| distance(&leads[image]) > 1.001 * epsilon);
         assert!(impossible.into_iter().all(|image| ours[image] < 0.0), "{norm:?}: broke what cannot be broken");

@@ -162,7 +162,7 @@ fn transfer_counts_add_up_over_batches_and_its_diagonal_is_the_single_attack() {
     let clean: Vec<i64> = clean.try_into_vec().unwrap();
     let counted: Vec<usize> = (0..60).filter(|image| (0..3).all(|exit| clean[exit * 60 + image] == 1)).collect();
     assert_eq!(whole.images as usize, counted.len());
-    let outcome = run(&frozen, &of, &AnyAttack::new(Target::Single(1), search), &threat, 4).unwrap();
+    let outcome = run(&frozen, &of, AnyAttack::new(Target::Single(1), search), &threat, 4).unwrap();
     let answers: Vec<i64> =
         outcome.logits.get(2).unwrap().clone().argmax(1).into_data().convert::<i64>().try_into_vec().unwrap();
     let fooled = counted.iter().filter(|&&image| answers[image] as usize != labels(&of)[image]).count();
