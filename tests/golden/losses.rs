@@ -163,3 +163,22 @@ fn golden_gradients() {
         }
     }
 }
+
+#[test]
+fn golden_margins_and_logit_ratios() {
+    type Loss = fn(&Tensor<2>, &Tensor<1, Int>, &Tensor<1, Int>) -> Tensor<1>;
+    let losses: [(&str, Loss); 3] = [
+        ("margin", |logits, labels, _| neokd_attack::margin(logits, labels)),
+        ("dlr", |logits, labels, _| neokd_attack::dlr(logits, labels)),
+        ("dlr_targeted", neokd_attack::dlr_targeted),
+    ];
+    for case in cases() {
+        let targets: Tensor<1, Int> = case.io.int("targets", &case.device);
+        for (name, loss) in losses {
+            for (exit, logits) in case.logits("adversarial", &case.device).iter().enumerate() {
+                let theirs: Vec<f64> = case.io.values(name).iter().copied().skip(exit).step_by(case.exits).collect();
+                assert_close(name, &host(&loss(logits, &case.labels(), &targets)), &theirs, 1e-4);
+            }
+        }
+    }
+}

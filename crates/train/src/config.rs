@@ -7,7 +7,7 @@ mod suggest;
 
 use std::path::{Path, PathBuf};
 
-use neokd_attack::{AttackConfig, ThreatConfig};
+use neokd_attack::{AttackConfig, Target, ThreatConfig};
 use neokd_datasets::{Augmentation, KnownDataset, Storage};
 use neokd_distill::LossConfig;
 use neokd_model::ModelConfig;
@@ -251,11 +251,18 @@ impl RunConfig {
             return fail("data.storage = \"memory\": ", why.to_string());
         }
         let exits = self.model.exits();
-        if let Some(why) = self.training.attack.problem(exits) {
-            return fail("training.attack.", why);
-        }
-        if let Some(why) = self.evaluation.attack.problem(exits) {
-            return fail("evaluation.attack.", why);
+        let (training, evaluation) = (&self.training.attack, &self.evaluation.attack);
+        for (section, problem, objective) in [
+            ("training.attack.", training.problem(exits), training.objective()),
+            ("evaluation.attack.", evaluation.problem(exits), evaluation.objective()),
+        ] {
+            if let Some(why) = problem {
+                return fail(section, why);
+            }
+            if objective == Target::Policy {
+                let why = "objective = \"policy\": there is no deployed policy here; take max-average or average";
+                return fail(section, why.to_string());
+            }
         }
         if let Err(why) = self.training.loss.init(exits) {
             return fail("training.loss.", why);

@@ -2,7 +2,7 @@
 //! at all exits (neo-kd.md 4.1), and what exit policies make of the answers (4.2).
 
 use burn::tensor::{Device, Int, Tensor};
-use neokd_attack::{Attack, Audit, Passes, Threat};
+use neokd_attack::{AnyAttack, Audit, Passes, Threat};
 use neokd_datasets::Images;
 use neokd_model::policy::Policy;
 use neokd_model::{ExitLogits, Frozen, MultiExit};
@@ -25,7 +25,7 @@ pub struct Evaluation<'a, M> {
     /// Images per pass; does not change the result.
     pub batch_size: usize,
     /// The attacks.
-    pub attacks: &'a [Attack],
+    pub attacks: &'a [AnyAttack],
     /// How far they may go.
     pub threat: &'a Threat,
     /// Key of their random numbers.

@@ -10,7 +10,7 @@ use std::time::Instant;
 use burn::module::Module;
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor};
-use neokd_attack::{Adversarial, Passes, Threat};
+use neokd_attack::{Adversarial, AnyAttack, Passes, Threat};
 use neokd_datasets::{DataSplits, Images};
 use neokd_distill::{Draw, ExitLoss, LossInput, LossTerms, Memory};
 use neokd_model::{Frozen, MultiExit, Network, weights};
@@ -340,7 +340,7 @@ impl<'a> Fit<'a> {
             set: self.held_out,
             images: self.config.validation.images,
             batch_size: self.config.evaluation.batch_size,
-            attacks: &[self.attack.inside_the_ball()],
+            attacks: &[AnyAttack::from(&self.attack.inside_the_ball())],
             threat: &self.threat,
             key: key(self.config.seed, Purpose::Validation, 0),
             policies: &[],

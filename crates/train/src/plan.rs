@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use burn::tensor::Device;
-use neokd_attack::{Passes, Target};
+use neokd_attack::{Passes, Search, Target};
 use neokd_datasets::{DataSplits, Images};
 use neokd_model::MultiExit;
 use serde::Serialize;
@@ -75,11 +75,11 @@ impl Plan {
 /// AWP twice.
 fn passes(config: &RunConfig, exits: usize) -> Passes {
     let attack = config.training.attack.attack(&config.threat.threat()).inside_the_ball();
-    let (steps, restarts) = (attack.pgd.steps, attack.pgd.restarts);
-    let choosing = if restarts > 1 { restarts } else { 0 };
-    let once = Passes::gradient(steps * restarts) + Passes::forward(choosing);
+    let once = Search::Pgd(attack.pgd).passes();
     let search = match attack.target {
-        Target::MaxAverage => (0..exits).fold(Passes::default(), |sum, _| sum + once + Passes::forward(1)),
+        Target::MaxAverage | Target::Policy => {
+            (0..exits).fold(Passes::default(), |sum, _| sum + once + Passes::forward(1))
+        }
         Target::Average | Target::Single(_) => once,
     };
     let learning = if config.training.awp.is_some() { Passes::gradient(4) } else { Passes::gradient(2) };

@@ -3,7 +3,7 @@
 //! 2020). A few held-out images under FGSM and under PGD tell, while it happens.
 
 use burn::tensor::Device;
-use neokd_attack::{Attack, Pgd, Target, Threat};
+use neokd_attack::{AnyAttack, Pgd, Search, Target, Threat};
 use neokd_datasets::Images;
 use neokd_model::{Frozen, Network};
 use serde::{Deserialize, Serialize};
@@ -84,7 +84,7 @@ impl ProbeConfig {
         device: &Device,
     ) -> Result<ProbeRecord, Error> {
         let pgd = Pgd { steps: self.steps, step_size: threat.epsilon / 4.0, random_start: true, restarts: 1 };
-        let attacks = [Pgd::fgsm(threat), pgd].map(|pgd| Attack { target: Target::Average, pgd });
+        let attacks = [Pgd::fgsm(threat), pgd].map(|pgd| AnyAttack::new(Target::Average, Search::Pgd(pgd)));
         let scored = Evaluation {
             model,
             set,

@@ -94,7 +94,10 @@ impl TrainingAttackConfig {
             pgd: Pgd { steps: 1, step_size: step * threat.epsilon, random_start, restarts: 1 },
         };
         let attack = match self {
-            Self::Pgd(config) => AttackConfig::Pgd(config.clone()).attack(threat),
+            Self::Pgd(PgdConfig { objective, steps, step_size, random_start, restarts }) => {
+                let (steps, step_size, random_start, restarts) = (*steps, *step_size, *random_start, *restarts);
+                Attack { target: *objective, pgd: Pgd { steps, step_size, random_start, restarts } }
+            }
             Self::Fgsm(config) => single_step(config.objective, 1.0, false),
             Self::FgsmRs(config) => single_step(config.objective, config.step, true),
             Self::NFgsm(config) => single_step(config.objective, config.step, false),

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use burn::tensor::Device;
-use neokd_attack::{Attack, AttackConfig, FgsmConfig, Norm, PgdConfig, Target, fraction};
+use neokd_attack::{AnyAttack, AttackConfig, FgsmConfig, Norm, PgdConfig, Target, fraction};
 use neokd_datasets::{DataSplits, Images};
 use neokd_model::policy::Policy;
 use neokd_model::{Frozen, MultiExit, Network};
@@ -208,6 +208,8 @@ fn attack(configured: &AttackConfig, args: &Args) -> Result<AttackConfig, Error>
     let mut pgd = match configured {
         AttackConfig::Pgd(pgd) => pgd.clone(),
         AttackConfig::Fgsm(_) => PgdConfig { objective, steps: 10, step_size: 0.01, random_start: true, restarts: 1 },
+        other if args.attack.is_none() => return Ok(other.clone().with_objective(objective)),
+        _ => PgdConfig { objective, steps: 10, step_size: 0.01, random_start: true, restarts: 1 },
     };
     let wants_pgd = match args.attack.as_deref() {
         None => matches!(configured, AttackConfig::Pgd(_)),
@@ -259,7 +261,7 @@ pub(super) fn score_targets(
             None => Ok(named.attack(&threat)),
         }
     });
-    let attacks: Vec<Attack> = attacks.collect::<Result<_, _>>()?;
+    let attacks: Vec<AnyAttack> = attacks.collect::<Result<_, _>>()?;
     let all = setting.data.test.len();
     let images = if config.evaluation.images == 0 { all } else { config.evaluation.images.min(all) };
     let bar = evaluation_bar(images * attacks.len());
