@@ -1,6 +1,7 @@
 //! The command as its users meet it: what it prints, what it writes, and how it fails.
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
+mod attack;
 mod command;
 mod comparison;
 mod deployment;

@@ -1,6 +1,7 @@
 //! The command line: what was typed, then what is done. Every command prints through `output::Output`, so
 //! that a closed pipe ends the program quietly.
 
+mod attack;
 mod calibrate;
 mod compare;
 mod config;
@@ -21,6 +22,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
+use neokd_attack::Norm;
 
 use crate::Error;
 use crate::device::DeviceChoice;
@@ -42,6 +44,8 @@ enum Command {
     Train(train::Args),
     /// Score a run or a weights file, clean and attacked
     Evaluate(evaluate::Args),
+    /// Attack the images of a data set or file, and say whether the result is to be believed
+    Attack(attack::Args),
     /// Train and score several methods under the same conditions, over seeds, and print one table
     Compare(compare::Args),
     /// Find confidence thresholds for a budget on validation images
@@ -82,6 +86,14 @@ struct DeviceFlag {
     device: DeviceChoice,
 }
 
+fn norm(text: &str) -> Result<Norm, String> {
+    match text {
+        "linf" => Ok(Norm::Linf),
+        "l2" => Ok(Norm::L2),
+        _ => Err(format!("norm {text:?} is neither linf nor l2")),
+    }
+}
+
 /// Where imported data sets are; shared by several commands.
 #[derive(Debug, clap::Args)]
 struct DataFlag {
@@ -118,6 +130,7 @@ fn run(cli: Cli) -> Result<(), Error> {
     match cli.command {
         Command::Train(args) => train::run(args, &mut out),
         Command::Evaluate(args) => evaluate::run(args, &mut out),
+        Command::Attack(args) => attack::run(args, &mut out),
         Command::Compare(args) => compare::run(args, &mut out),
         Command::Calibrate(args) => calibrate::run(args, &mut out),
         Command::Cost(args) => model::cost(args, &mut out),

@@ -8,6 +8,8 @@
 //! optimizer, schedule, checkpoint, run_dir, metrics   what the loop leans on
 //! training_attack, awp, cutmix, targets, ema, best, probe   options of the loop, one a file
 //! evaluate     accuracy per exit, clean and attacked
+//! robustness   named attacks on images: runs, journal, worst case, verdict
+//! adversarial_file   their images, to be looked at again
 //! report       the JSON that says what came out and how it was made
 //! compare      the reports of several methods side by side
 //! cli          the command line
@@ -15,6 +17,7 @@
 //!
 //! The networks, attacks and losses live in crates of their own and can be embedded without this one.
 
+pub mod adversarial_file;
 pub mod awp;
 pub mod batches;
 pub mod best;
@@ -41,6 +44,7 @@ pub mod policy_file;
 pub mod predictions;
 pub mod probe;
 pub mod report;
+pub mod robustness;
 pub mod run_dir;
 pub mod schedule;
 pub mod seeds;

@@ -62,6 +62,13 @@ pub struct Versions {
     pub burn: String,
 }
 
+impl Versions {
+    /// Of this program.
+    pub(crate) fn current() -> Self {
+        Self { neokd: env!("CARGO_PKG_VERSION").to_string(), burn: "0.22.1".to_string() }
+    }
+}
+
 /// The images of a report.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DataReport {
@@ -146,7 +153,7 @@ pub struct AttackReport {
 }
 
 impl Accuracy {
-    fn new(exits: Vec<Share>) -> Self {
+    pub(crate) fn new(exits: Vec<Share>) -> Self {
         let mean = exits.iter().map(|share| share.value).sum::<f64>() / exits.len().max(1) as f64;
         Self { exits, mean }
     }
@@ -199,7 +206,7 @@ impl Report {
         let split = context.data.split.as_ref().map(|split| [split.file.to_string(), split.sha256.clone()]);
         Self {
             schema: SCHEMA.to_string(),
-            versions: Versions { neokd: env!("CARGO_PKG_VERSION").to_string(), burn: "0.22.1".to_string() },
+            versions: Versions::current(),
             seed: context.config.seed,
             config: context.config.clone(),
             device: context.device.to_string(),

@@ -10,7 +10,7 @@ use neokd_model::policy::Policy;
 use neokd_model::{Frozen, MultiExit, Network};
 
 use super::progress::evaluation_bar;
-use super::{DataFlag, DeviceFlag, Output, train};
+use super::{DataFlag, DeviceFlag, Output, norm, train};
 use crate::checkpoint::{self, Contents, Progress};
 use crate::evaluate::Evaluation;
 use crate::fit::Length;
@@ -283,12 +283,4 @@ pub(super) fn score_targets(
     let context =
         Context { config, data: setting.data, device: setting.device_name, costs: &costs, training: setting.training };
     Ok(Report::new(context, &threat, &attacks, policies, scores?, started.elapsed().as_secs_f64()))
-}
-
-fn norm(text: &str) -> Result<Norm, String> {
-    match text {
-        "linf" => Ok(Norm::Linf),
-        "l2" => Ok(Norm::L2),
-        _ => Err(format!("norm {text:?} is neither linf nor l2")),
-    }
 }
