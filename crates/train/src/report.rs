@@ -1,5 +1,6 @@
-//! `report.json`: what came out, how it was made, and how sure it is.
+//! `report.json`: what came out, how it was made, and how sure it is; and the pages that show it.
 
+pub mod chart;
 mod table;
 
 use neokd_attack::{Attack, Audit, Norm, Passes, Threat};
