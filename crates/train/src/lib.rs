@@ -7,7 +7,8 @@
 //! fit          the training loop, readable top to bottom
 //! optimizer, schedule, checkpoint, run_dir, metrics   what the loop leans on
 //! evaluate     accuracy per exit, clean and attacked
-//! report       the JSON that says what came out and how it was made
+//! examples     a few images, clean and attacked, to look at
+//! report       the JSON that says what came out and how it was made, and the pages that show it
 //! cli          the command line
 //! ```
 //!
@@ -21,6 +22,7 @@ pub mod device;
 pub mod dynamic;
 pub mod error;
 pub mod evaluate;
+pub mod examples;
 pub mod files;
 pub mod fit;
 pub mod images;

@@ -12,6 +12,7 @@ use neokd_model::{Frozen, ModelConfig, MultiExit, Network};
 use super::progress::evaluation_bar;
 use super::{DataFlag, DeviceFlag, Output, train};
 use crate::evaluate::Evaluation;
+use crate::examples::{self, Examples};
 use crate::fit::Length;
 use crate::report::{Context, Report, TrainingReport};
 use crate::run_dir::RunDir;
@@ -110,14 +111,20 @@ pub(super) fn run(args: Args, out: &mut Output) -> Result<(), Error> {
     if let Some(path) = &args.out {
         files::write_atomically(path, json.as_bytes())?;
     }
+    let examples = match args.source.is_dir() {
+        true => save_examples(&setting, &model, &targets, &report, &args.source),
+        false => Ok(()),
+    };
     if args.json {
-        return out.line(&json);
+        out.line(&json)?;
+        return examples;
     }
     if let Some(training) = training.filter(|training| !training.complete) {
         let done = training.progress.step;
         out.line(&format!("note: training is not finished, {done} of {} steps are done", training.planned_steps))?;
     }
-    out.line(&crate::report::render(&report))
+    out.line(&crate::report::render(&report))?;
+    examples
 }
 
 type Opened = (RunConfig, Network, Option<checkpoint::Progress>);
@@ -193,9 +200,32 @@ fn attack(configured: &AttackConfig, args: &Args) -> Result<AttackConfig, Error>
     Ok(AttackConfig::Pgd(pgd))
 }
 
-/// Scores a network under the average and the max-average attack of its configuration.
-pub(super) fn score(setting: &Setting<'_>, model: &Network) -> Result<Report, Error> {
-    score_targets(setting, model, &[Target::Average, Target::MaxAverage], &[])
+/// Scores a network under the average and the max-average attack of its configuration, and writes example images
+/// into the run's directory.
+pub(super) fn score(setting: &Setting<'_>, model: &Network, run: &RunDir) -> Result<Report, Error> {
+    let targets = [Target::Average, Target::MaxAverage];
+    let report = score_targets(setting, model, &targets, &[])?;
+    save_examples(setting, model, &targets, &report, run.folder())?;
+    Ok(report)
+}
+
+/// Writes the first images under the attack that left the lowest mean accuracy.
+fn save_examples(
+    setting: &Setting<'_>,
+    model: &Network,
+    targets: &[Target],
+    report: &Report,
+    folder: &Path,
+) -> Result<(), Error> {
+    let means = report.attacks.iter().map(|attack| attack.accuracy.mean);
+    let Some((target, _)) = targets.iter().zip(means).min_by(|a, b| a.1.total_cmp(&b.1)) else { return Ok(()) };
+    let config = setting.config;
+    let threat = config.threat.threat();
+    let attack = config.evaluation.attack.clone().with_objective(*target).attack(&threat);
+    let attack = (&attack, &threat, key(config.seed, Purpose::Evaluation, 0));
+    let count = examples::COUNT.min(report.n as usize);
+    let examples = Examples::make(&Frozen::new(model), &setting.data.test, count, attack, setting.device)?;
+    examples.write(&folder.join(examples::FILE))
 }
 
 /// The policy asked for; for a file of budgets, all of them.

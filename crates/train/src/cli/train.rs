@@ -90,7 +90,7 @@ pub(super) fn run(args: Args, out: &mut Output) -> Result<(), Error> {
         device_name: &device_name,
         training: Some(&training),
     };
-    let report = evaluate::score(&setting, &state.model)?;
+    let report = evaluate::score(&setting, &state.model, &run)?;
     files::write_atomically(&run.report_path(), report.to_json()?.as_bytes())?;
     if args.json {
         return out.line(&report.to_json()?);
