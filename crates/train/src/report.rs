@@ -1,6 +1,11 @@
 //! `report.json`: what came out, how it was made, and how sure it is; and the pages that show it.
 
 pub mod chart;
+pub mod comparison;
+pub mod document;
+pub mod figures;
+pub mod history;
+pub mod run;
 mod table;
 
 use neokd_attack::{Attack, Audit, Norm, Passes, Threat};
