@@ -12,6 +12,7 @@ mod model;
 mod output;
 mod predict;
 mod progress;
+mod report;
 mod smoke;
 mod train;
 
@@ -41,6 +42,8 @@ enum Command {
     Train(train::Args),
     /// Score a run or a weights file, clean and attacked
     Evaluate(evaluate::Args),
+    /// Show runs as a page; several become a comparison
+    Report(report::Args),
     /// Find confidence thresholds for a budget on validation images
     Calibrate(calibrate::Args),
     /// Print multiply-adds and parameters per exit
@@ -115,6 +118,7 @@ fn run(cli: Cli) -> Result<(), Error> {
     match cli.command {
         Command::Train(args) => train::run(args, &mut out),
         Command::Evaluate(args) => evaluate::run(args, &mut out),
+        Command::Report(args) => report::run(args, &mut out),
         Command::Calibrate(args) => calibrate::run(args, &mut out),
         Command::Cost(args) => model::cost(args, &mut out),
         Command::Convert(args) => convert::run(args, &mut out),

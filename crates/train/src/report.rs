@@ -5,6 +5,7 @@ pub mod comparison;
 pub mod document;
 pub mod figures;
 pub mod history;
+pub mod html;
 pub mod run;
 mod table;
 
