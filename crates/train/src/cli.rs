@@ -42,7 +42,7 @@ enum Command {
     Train(train::Args),
     /// Score a run or a weights file, clean and attacked
     Evaluate(evaluate::Args),
-    /// Show runs as a page; several become a comparison
+    /// Show runs as a page, Markdown, CSV or charts; several become a comparison
     Report(report::Args),
     /// Find confidence thresholds for a budget on validation images
     Calibrate(calibrate::Args),

@@ -1,11 +1,14 @@
 //! `report.json`: what came out, how it was made, and how sure it is; and the pages that show it.
 
+pub mod card;
 pub mod chart;
 pub mod comparison;
+pub mod csv;
 pub mod document;
 pub mod figures;
 pub mod history;
 pub mod html;
+pub mod markdown;
 pub mod run;
 mod table;
 
