@@ -13,6 +13,7 @@ mod output;
 mod predict;
 mod progress;
 mod report;
+mod runs;
 mod smoke;
 mod train;
 
@@ -44,6 +45,8 @@ enum Command {
     Evaluate(evaluate::Args),
     /// Show runs as a page, Markdown, CSV or charts; several become a comparison
     Report(report::Args),
+    /// List the runs in a folder with their main figures
+    Runs(runs::Args),
     /// Find confidence thresholds for a budget on validation images
     Calibrate(calibrate::Args),
     /// Print multiply-adds and parameters per exit
@@ -119,6 +122,7 @@ fn run(cli: Cli) -> Result<(), Error> {
         Command::Train(args) => train::run(args, &mut out),
         Command::Evaluate(args) => evaluate::run(args, &mut out),
         Command::Report(args) => report::run(args, &mut out),
+        Command::Runs(args) => runs::run(args, &mut out),
         Command::Calibrate(args) => calibrate::run(args, &mut out),
         Command::Cost(args) => model::cost(args, &mut out),
         Command::Convert(args) => convert::run(args, &mut out),

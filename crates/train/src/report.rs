@@ -8,6 +8,7 @@ pub mod document;
 pub mod figures;
 pub mod history;
 pub mod html;
+pub mod listing;
 pub mod markdown;
 pub mod run;
 mod table;
