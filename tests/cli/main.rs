@@ -5,4 +5,6 @@ mod command;
 mod deployment;
 mod failures;
 mod interruptions;
+mod reports;
+mod schema;
 mod usage;
