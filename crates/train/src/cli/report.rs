@@ -11,7 +11,7 @@ use crate::{Error, files};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Run directories, or report.json files; several become a comparison
+    /// Run directories, folders that hold some, or report.json files; several runs become a comparison
     #[arg(value_name = "RUN", required = true)]
     runs: Vec<PathBuf>,
     /// Write a page: one HTML file that needs no network

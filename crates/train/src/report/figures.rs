@@ -6,6 +6,7 @@ use crate::metrics::ValidationRecord;
 use super::chart::{Axis, BarChart, HeatMap, LineChart, Point, Series};
 use super::comparison::{Column, Comparison};
 use super::document::{AttackResult, Document, PolicyResult, pixel_units};
+use super::history::Term;
 use super::run::Run;
 
 /// Lines that a chart of several runs can hold before it shows methods, and methods that it can hold.
@@ -229,9 +230,9 @@ fn transfer(document: &Document) -> Vec<Figure> {
 
 fn training(run: &Run) -> Vec<Figure> {
     let Some(history) = &run.history else { return Vec::new() };
-    let curve = |(look, (name, points)): (usize, &(String, Vec<(f64, f64)>))| Series {
-        name: name.clone(),
-        points: points.iter().map(|&(x, y)| Point { x, y, interval: None }).collect(),
+    let curve = |(look, term): (usize, &Term)| Series {
+        name: term.name.clone(),
+        points: term.points.iter().map(|&(x, y)| Point { x, y, interval: None }).collect(),
         look,
     };
     let loss = LineChart {

@@ -8,11 +8,20 @@ use crate::{Error, files};
 /// At most so many points to a curve; more steps are averaged.
 const POINTS: usize = 120;
 
+/// The curve of a loss term.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Term {
+    /// Its name.
+    pub name: String,
+    /// Step and value of each point.
+    pub points: Vec<(f64, f64)>,
+}
+
 /// The curves of a run.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct History {
-    /// Every loss term, mean over the exits: its name, and step and value of each point.
-    pub terms: Vec<(String, Vec<(f64, f64)>)>,
+    /// Every loss term, mean over the exits.
+    pub terms: Vec<Term>,
     /// Steps that one point of a term averages.
     pub steps_per_point: usize,
     /// Looks at held-out training images.
@@ -67,14 +76,14 @@ impl History {
             });
             points.collect()
         };
-        history.terms = names.into_iter().map(|name| (name.to_string(), curve(name))).collect();
+        history.terms = names.into_iter().map(|name| Term { name: name.to_string(), points: curve(name) }).collect();
         history
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::History;
+    use super::{History, Term};
 
     fn step(step: u64, value: f64) -> String {
         format!(
@@ -89,8 +98,8 @@ mod tests {
         let log: String = (1..=360).map(|number| step(number, number as f64)).collect();
         let history = History::parse(log.as_bytes());
         assert_eq!((history.steps_per_point, history.last_step, history.broken_line), (3, 360, None));
-        let (name, curve) = &history.terms[0];
-        assert_eq!((name.as_str(), curve.len(), curve[0], curve[119]), ("ce", 120, (2.0, 3.0), (359.0, 360.0)));
+        let Term { name, points } = &history.terms[0];
+        assert_eq!((name.as_str(), points.len(), points[0], points[119]), ("ce", 120, (2.0, 3.0), (359.0, 360.0)));
     }
 
     #[test]

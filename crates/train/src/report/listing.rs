@@ -9,10 +9,7 @@ use serde::Serialize;
 use crate::Error;
 
 use super::comparison::{Comparison, Mean};
-use super::run::Run;
-
-/// Folders within folders are looked into so deep.
-const DEPTH: usize = 5;
+use super::run::{Run, runs_in};
 
 /// A run in one line.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -51,34 +48,7 @@ pub struct Attacked {
 /// # Errors
 /// [`Error::Io`] if the folder itself cannot be read.
 pub fn list(folder: &Path) -> Result<Vec<Line>, Error> {
-    let mut folders = Vec::new();
-    find(folder, DEPTH, &mut folders).map_err(Error::io("read", folder))?;
-    Ok(folders.iter().map(|folder| line(folder)).collect())
-}
-
-fn find(folder: &Path, depth: usize, found: &mut Vec<PathBuf>) -> std::io::Result<()> {
-    let mut below = Vec::new();
-    let (mut has_config, mut has_trace) = (false, false);
-    for entry in std::fs::read_dir(folder)? {
-        let entry = entry?;
-        let name = entry.file_name().to_string_lossy().into_owned();
-        has_config |= name == "config.toml";
-        has_trace |= matches!(name.as_str(), "metrics.jsonl" | "report.json" | "checkpoints");
-        // A link could lead back up.
-        if entry.file_type()?.is_dir() && !name.starts_with('.') {
-            below.push(entry.path());
-        }
-    }
-    if has_config && has_trace {
-        found.push(folder.to_path_buf());
-    } else if depth > 0 {
-        below.sort();
-        for folder in below {
-            // A folder that may not be read holds no run that may be read.
-            let _ = find(&folder, depth - 1, found);
-        }
-    }
-    Ok(())
+    Ok(runs_in(folder)?.iter().map(|folder| line(folder)).collect())
 }
 
 fn line(folder: &Path) -> Line {

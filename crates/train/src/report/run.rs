@@ -11,6 +11,9 @@ use crate::{Error, files};
 use super::document::Document;
 use super::history::History;
 
+/// Folders within folders are looked into so deep.
+const DEPTH: usize = 5;
+
 /// Everything known about a run.
 #[derive(Clone, Debug)]
 pub struct Run {
@@ -228,18 +231,68 @@ fn further_reports(folder: &Path) -> Result<Vec<PathBuf>, Error> {
     Ok(found)
 }
 
+/// Whether a path is something that [`Run::read`] reads, or no folder at all.
+fn is_run(source: &Path) -> bool {
+    let run = RunDir::at(source);
+    !source.is_dir() || run.config_path().exists() || run.report_path().exists()
+}
+
+/// The run directories below a folder, sorted.
+///
+/// # Errors
+/// [`Error::Io`] if the folder itself cannot be read.
+pub fn runs_in(folder: &Path) -> Result<Vec<PathBuf>, Error> {
+    let mut found = Vec::new();
+    find(folder, DEPTH, &mut found).map_err(Error::io("read", folder))?;
+    Ok(found)
+}
+
+fn find(folder: &Path, depth: usize, found: &mut Vec<PathBuf>) -> std::io::Result<()> {
+    let mut below = Vec::new();
+    let (mut has_config, mut has_trace) = (false, false);
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        has_config |= name == "config.toml";
+        has_trace |= matches!(name.as_str(), "metrics.jsonl" | "report.json" | "checkpoints");
+        // A link could lead back up.
+        if entry.file_type()?.is_dir() && !name.starts_with('.') {
+            below.push(entry.path());
+        }
+    }
+    if has_config && has_trace {
+        found.push(folder.to_path_buf());
+    } else if depth > 0 {
+        below.sort();
+        for folder in below {
+            // A folder that may not be read holds no run that may be read.
+            let _ = find(&folder, depth - 1, found);
+        }
+    }
+    Ok(())
+}
+
 /// The last part of a path, also of `.`.
 fn name_of(path: &Path) -> String {
     let whole = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
     whole.file_name().map_or_else(|| "run".to_string(), |name| name.to_string_lossy().into_owned())
 }
 
-/// Reads runs, and tells those of the same name apart by the folder above.
+/// Reads runs, and tells those of the same name apart by the folder above; a folder that is no run but holds runs stands
+/// for them.
 ///
 /// # Errors
 /// As [`Run::read`].
 pub fn read_all(sources: &[PathBuf]) -> Result<Vec<Run>, Error> {
-    let mut runs: Vec<Run> = sources.iter().map(|source| Run::read(source)).collect::<Result<_, _>>()?;
+    let mut runs = Vec::new();
+    for source in sources {
+        let inside = if is_run(source) { Vec::new() } else { runs_in(source)? };
+        // Without any inside, reading the folder itself says what is wrong with it.
+        let found = if inside.is_empty() { vec![source.clone()] } else { inside };
+        for source in found {
+            runs.push(Run::read(&source)?);
+        }
+    }
     let names: Vec<String> = runs.iter().map(|run| run.name.clone()).collect();
     for run in &mut runs {
         if names.iter().filter(|name| **name == run.name).count() > 1 {
