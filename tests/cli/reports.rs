@@ -129,6 +129,12 @@ fn what_a_report_may_hold_beside_is_shown() {
         report["attacks"][0]["verdict"] = json!({"level": "pass"});
         report["transfer"] = json!({"rows": [[0.125, null], [1, 0]], "measure": "images that the exit gets wrong"});
         report["data"]["provenance"]["trust"] = json!("unverified");
+        for exit in 0..3 {
+            let mut single = report["attacks"][0].clone();
+            single["objective"] = json!(format!("single:{exit}"));
+            single["fooled"] = json!(vec![json!({"count": 1, "n": 3, "value": 1.0 / 3.0, "low": 0.1, "high": 0.8}); 3]);
+            report["attacks"].as_array_mut().unwrap().push(single);
+        }
     });
     let weaker = run.join("report-weaker.json");
     fs::copy(run.join("report.json"), &weaker).unwrap();
@@ -149,6 +155,8 @@ fn what_a_report_may_hold_beside_is_shown() {
         "Fail: these numbers",
         "max-average: &lt;i&gt;steps&lt;/i&gt; do not help",
         "12.5",
+        ">33.3<",
+        "<th>single:2 <span",
         "images that the exit gets wrong",
         "digests are not the published ones",
         "Robust accuracy against epsilon",

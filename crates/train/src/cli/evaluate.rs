@@ -210,7 +210,7 @@ pub(super) fn score(setting: &Setting<'_>, model: &Network, run: &RunDir) -> Res
 }
 
 /// Writes the first images under the attack that left the lowest mean accuracy.
-fn save_examples(
+pub(super) fn save_examples(
     setting: &Setting<'_>,
     model: &Network,
     targets: &[Target],

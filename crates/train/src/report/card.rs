@@ -67,7 +67,7 @@ fn text(run: &Run, document: &Document, digest: &str) -> String {
         let _ = writeln!(card, "- {name}: {fact}");
     }
     if let Some(verdict) = document.verdict() {
-        let _ = writeln!(card, "- Verdict: **{}** {}", verdict.level.name(), plain(&verdict.reasons.join("; ")));
+        let _ = writeln!(card, "- Verdict: **{}** {}", verdict.level.name(), plain(&verdict.sentences().join("; ")));
     }
     let _ = write!(
         card,

@@ -2,7 +2,7 @@
 //! the seeds of a method.
 
 use super::Accuracy;
-use super::document::AttackResult;
+use super::document::{AttackResult, Document};
 use super::run::Run;
 
 /// Runs as rows, clean accuracy and attacks as columns.
@@ -92,7 +92,7 @@ impl<'a> Comparison<'a> {
     pub fn of(runs: &'a [Run]) -> Self {
         let mut attacks = Vec::new();
         let main = runs.iter().filter_map(|run| run.document.as_ref());
-        for attack in main.chain(runs.iter().flat_map(|run| &run.further)).flat_map(|document| &document.attacks) {
+        for attack in main.chain(runs.iter().flat_map(|run| &run.further)).flat_map(Document::on_the_whole) {
             let column = Column::of(attack);
             if !attacks.contains(&column) {
                 attacks.push(column);

@@ -106,6 +106,9 @@ pub struct AttackResult {
     pub policies: Vec<PolicyResult>,
     /// Passes spent on it.
     pub passes: Option<Passes>,
+    /// Of the images that all exits classify correctly when clean, the share that each exit then misclassifies.
+    #[serde(default)]
+    pub fooled: Vec<Share>,
     /// Whether it is to be believed.
     pub verdict: Option<Verdict>,
     /// How it does at exits that it did not attack.
@@ -133,7 +136,36 @@ pub struct Verdict {
     pub level: Level,
     /// What it rests on.
     #[serde(default)]
-    pub reasons: Vec<String>,
+    pub reasons: Vec<Reason>,
+}
+
+/// A sentence, alone or with what it was measured by.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(untagged)]
+pub enum Reason {
+    /// The sentence.
+    Plain(String),
+    /// The sentence beside other fields, which are not shown.
+    Measured {
+        /// The sentence.
+        text: String,
+    },
+}
+
+impl Reason {
+    /// The sentence.
+    pub fn text(&self) -> &str {
+        match self {
+            Self::Plain(text) | Self::Measured { text } => text,
+        }
+    }
+}
+
+impl Verdict {
+    /// The sentences.
+    pub fn sentences(&self) -> Vec<String> {
+        self.reasons.iter().map(|reason| reason.text().to_string()).collect()
+    }
 }
 
 /// A judgement; the later the worse.
@@ -159,13 +191,39 @@ impl Level {
     }
 }
 
-/// Exit-by-exit shares; rows are attacked exits, columns answering exits.
-#[derive(Clone, Debug, Deserialize)]
+/// Exit-by-exit shares, or counts of images; rows are attacked exits, columns answering exits.
+#[derive(Clone, Debug, Default, Deserialize)]
 pub struct Transfer {
     /// The shares, row by row.
+    #[serde(default)]
     pub rows: Vec<Vec<Cell>>,
+    /// Instead of shares: how many of `images` the attack on an exit makes another misclassify.
+    #[serde(default)]
+    pub fooled: Vec<Vec<u64>>,
+    /// Images that all exits classify correctly when clean.
+    #[serde(default)]
+    pub images: u64,
     /// What the shares are of.
     pub measure: Option<String>,
+}
+
+/// What the shares of a transfer matrix are of, where it is made of counts.
+const FOOLED: &str = "shares of the images that all exits classify correctly when clean, and that the answering exit \
+                      then misclassifies";
+
+impl Transfer {
+    /// The matrix in per cent; not a number where nothing was measured.
+    pub fn percent(&self) -> Vec<Vec<f64>> {
+        let shares = self.rows.iter().map(|row| row.iter().map(Cell::percent).collect());
+        let counts =
+            self.fooled.iter().map(|row| row.iter().map(|count| 100.0 * *count as f64 / self.images as f64).collect());
+        if self.rows.is_empty() { counts.collect() } else { shares.collect() }
+    }
+
+    /// What the shares are of, in words.
+    pub fn meaning(&self) -> Option<&str> {
+        self.measure.as_deref().or((!self.fooled.is_empty()).then_some(FOOLED))
+    }
 }
 
 /// A share with or without its interval.
@@ -222,9 +280,21 @@ impl Document {
             .map_err(|error| bad(format!("{}: {}; {again} {}", error.path(), error.inner(), path.display())))
     }
 
-    /// The attack with the lowest mean accuracy.
-    pub fn strongest(&self) -> Option<&AttackResult> {
-        self.attacks.iter().min_by(|a, b| a.accuracy.mean.total_cmp(&b.accuracy.mean))
+    /// The attacks on the network as a whole; those on single exits only where there are no others.
+    pub fn on_the_whole(&self) -> impl Iterator<Item = &AttackResult> {
+        let all_single = self.attacks.iter().all(|attack| attack.single().is_some());
+        self.attacks.iter().filter(move |attack| all_single || attack.single().is_none())
+    }
+
+    /// The transfer matrix that the attacks on single exits make, if there is one for every exit.
+    pub fn transfer_of_singles(&self) -> Option<Transfer> {
+        let row = |exit: usize| {
+            let attack =
+                self.attacks.iter().find(|attack| attack.single() == Some(exit) && !attack.fooled.is_empty())?;
+            Some(attack.fooled.iter().copied().map(Cell::Share).collect())
+        };
+        let rows: Vec<Vec<Cell>> = (0..self.costs.len()).map(row).collect::<Option<_>>()?;
+        (!rows.is_empty()).then(|| Transfer { rows, measure: Some(FOOLED.to_string()), ..Transfer::default() })
     }
 
     /// The worst verdict of the report and its attacks, with the reasons of all of that level.
@@ -236,13 +306,18 @@ impl Document {
         let worst = named.iter().filter(|(_, verdict)| verdict.level == level);
         let reasons = worst.flat_map(|(name, verdict)| {
             let prefix = if name.is_empty() { String::new() } else { format!("{name}: ") };
-            verdict.reasons.iter().map(move |reason| format!("{prefix}{reason}"))
+            verdict.reasons.iter().map(move |reason| Reason::Plain(format!("{prefix}{}", reason.text())))
         });
         Some(Verdict { level, reasons: reasons.collect() })
     }
 }
 
 impl AttackResult {
+    /// The exit that it attacks, if that is a single one.
+    pub fn single(&self) -> Option<usize> {
+        self.objective.strip_prefix("single:")?.parse().ok()
+    }
+
     /// What it is called in tables.
     pub fn label(&self) -> String {
         match &self.name {
@@ -300,6 +375,17 @@ mod tests {
         assert_eq!(rows[1].iter().map(Cell::percent).collect::<Vec<_>>(), [25.0, 100.0]);
         assert!(rows[0][1].percent().is_nan());
         assert_eq!(full.verdict.unwrap().level, Level::Warn);
+    }
+
+    #[test]
+    fn a_verdict_may_carry_what_was_measured_and_a_matrix_its_counts() {
+        let measured = attack(
+            r#"{"exits": [], "mean": 0.1, "transfer": {"images": 4, "fooled": [[4, 1]], "passes": {}},
+                "verdict": {"level": "fail", "reasons": [{"check": "zero-gradient", "value": 0.5, "text": "masked"}]}}"#,
+        );
+        assert_eq!(measured.verdict.unwrap().sentences(), ["masked"]);
+        let transfer = measured.transfer.unwrap();
+        assert_eq!((transfer.percent(), transfer.meaning()), (vec![vec![100.0, 25.0]], Some(FOOLED)));
     }
 
     #[test]

@@ -72,7 +72,7 @@ const AT_ZERO: &str = "Epsilon 0 is the clean accuracy; of several attempts with
 const LOOKS: usize = 150;
 
 fn anytime(document: &Document) -> Option<Figure> {
-    let attacked = document.attacks.iter().map(|attack| (with_threat(attack), &attack.accuracy));
+    let attacked = document.on_the_whole().map(|attack| (with_threat(attack), &attack.accuracy));
     let series = std::iter::once(("clean".to_string(), &document.clean)).chain(attacked).enumerate();
     let series = series.map(|(look, (name, accuracy))| {
         let points = accuracy.exits.iter().enumerate();
@@ -100,7 +100,7 @@ fn with_threat(attack: &AttackResult) -> String {
 fn strength(run: &Run) -> Option<Figure> {
     let document = run.document.as_ref()?;
     let mut series: Vec<Series> = Vec::new();
-    for (index, attack) in document.attacks.iter().enumerate() {
+    for (index, attack) in document.on_the_whole().enumerate() {
         let name = format!("{}, {}", attack.label(), attack.norm);
         if let Some(points) = over_radii(run, &attack.label(), &attack.norm)
             && series.iter().all(|series| series.name != name)
@@ -153,7 +153,7 @@ fn budget(document: &Document) -> Option<Figure> {
     if document.policies.len() < 2 {
         return None;
     }
-    let attacked = document.attacks.iter().map(|attack| (with_threat(attack), &attack.policies));
+    let attacked = document.on_the_whole().map(|attack| (with_threat(attack), &attack.policies));
     let named = std::iter::once(("clean".to_string(), &document.policies)).chain(attacked);
     let series = named.enumerate().flat_map(|(look, (name, policies))| {
         // Seven further on, the colour is the same again, and the dash is another.
@@ -186,7 +186,7 @@ fn leaving(document: &Document) -> Option<Figure> {
         found.left.iter().map(|count| 100.0 * *count as f64 / all.max(1) as f64).collect()
     };
     let attacked =
-        document.attacks.iter().filter_map(|attack| Some((with_threat(attack), attack.policies.get(index)?)));
+        document.on_the_whole().filter_map(|attack| Some((with_threat(attack), attack.policies.get(index)?)));
     let series: Vec<(String, Vec<f64>)> = std::iter::once(("clean".to_string(), clean))
         .chain(attacked)
         .map(|(name, found)| (format!("{name}: {:.2} M", found.multiply_adds / 1e6), shares(found)))
@@ -208,7 +208,8 @@ fn leaving(document: &Document) -> Option<Figure> {
 }
 
 fn transfer(document: &Document) -> Vec<Figure> {
-    let whole = document.transfer.iter().map(|transfer| (None, transfer));
+    let singles = document.transfer_of_singles();
+    let whole = document.transfer.iter().chain(&singles).map(|transfer| (None, transfer));
     let attacks = document.attacks.iter().filter_map(|attack| Some((Some(attack), attack.transfer.as_ref()?)));
     let figures = whole.chain(attacks).enumerate().map(|(index, (attack, transfer))| {
         let title = attack.map_or(String::new(), |attack| format!(", {}", with_threat(attack)));
@@ -216,9 +217,9 @@ fn transfer(document: &Document) -> Vec<Figure> {
             title: format!("Transfer between exits{title}"),
             rows: "attacked exit".to_string(),
             columns: "answering exit".to_string(),
-            values: transfer.rows.iter().map(|row| row.iter().map(super::document::Cell::percent).collect()).collect(),
+            values: transfer.percent(),
         };
-        let caption = match &transfer.measure {
+        let caption = match transfer.meaning() {
             Some(measure) => format!("Numbers are {measure}, in %."),
             None => "Numbers are shares of images in %, as in report.json.".to_string(),
         };

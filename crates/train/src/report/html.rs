@@ -13,7 +13,7 @@ use crate::plan::human;
 
 use super::chart::{self, escape, number};
 use super::comparison::{Comparison, Mean};
-use super::document::{Document, Level, Verdict};
+use super::document::{Document, Level, Reason, Verdict};
 use super::figures::{self, Figure, Topic};
 use super::run::Run;
 
@@ -163,7 +163,7 @@ fn sentence(level: Level) -> &'static str {
 fn verdict_box(verdict: Option<&Verdict>) -> String {
     let Some(verdict) = verdict else { return String::new() };
     let (class, text) = (verdict.level.name(), sentence(verdict.level));
-    format!("<div class=\"verdict {class}\"><p><b>{text}</b></p>{}</div>\n", list(&verdict.reasons))
+    format!("<div class=\"verdict {class}\"><p><b>{text}</b></p>{}</div>\n", list(&verdict.sentences()))
 }
 
 /// The runs whose verdict is not to pass, the worst first; one line if all pass.
@@ -175,8 +175,8 @@ fn worst_verdicts(runs: &[Run]) -> String {
     let lines = judged
         .iter()
         .filter(|(_, verdict)| verdict.level > Level::Pass)
-        .map(|(run, verdict)| format!("{} ({}): {}", run.name, verdict.level.name(), verdict.reasons.join("; ")));
-    verdict_box(Some(&Verdict { level: worst, reasons: lines.collect() }))
+        .map(|(run, verdict)| format!("{} ({}): {}", run.name, verdict.level.name(), verdict.sentences().join("; ")));
+    verdict_box(Some(&Verdict { level: worst, reasons: lines.map(Reason::Plain).collect() }))
 }
 
 fn list(items: &[String]) -> String {
@@ -194,7 +194,7 @@ fn notes(notes: &[String]) -> String {
 
 /// The figures that are looked for first.
 fn stats(document: &Document) -> String {
-    let attacks = document.attacks.iter().map(|attack| {
+    let attacks = document.on_the_whole().map(|attack| {
         (format!("under {}", attack.label()), attack.setting(), &attack.accuracy, attack.verdict.as_ref())
     });
     let clean = ("clean".to_string(), "test images as they are".to_string(), &document.clean, None);

@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::Error;
 
 use super::comparison::{Comparison, Mean};
+use super::document::Document;
 use super::run::{Run, runs_in};
 
 /// A run in one line.
@@ -56,7 +57,7 @@ fn line(folder: &Path) -> Line {
         Ok(run) => run,
         Err(error) => return unreadable(folder, &error),
     };
-    let attacks = run.document.iter().flat_map(|document| &document.attacks).map(|attack| Attacked {
+    let attacks = run.document.iter().flat_map(Document::on_the_whole).map(|attack| Attacked {
         attack: attack.label(),
         setting: attack.setting(),
         mean: attack.accuracy.mean,

@@ -72,7 +72,7 @@ fn about(run: &Run) -> String {
         plain(&run.state())
     );
     if let Some(verdict) = run.document.as_ref().and_then(Document::verdict) {
-        let _ = writeln!(text, "**Verdict: {}.** {}\n", verdict.level.name(), plain(&verdict.reasons.join("; ")));
+        let _ = writeln!(text, "**Verdict: {}.** {}\n", verdict.level.name(), plain(&verdict.sentences().join("; ")));
     }
     for note in &run.notes {
         let _ = writeln!(text, "> {}\n", plain(note));

@@ -16,7 +16,7 @@ const POLICIES: usize = 8;
 pub(super) fn chip(verdict: Option<&Verdict>) -> String {
     let Some(verdict) = verdict else { return String::new() };
     let name = verdict.level.name();
-    format!(" <span class=\"chip {name}\" title=\"{}\">{name}</span>", escape(&verdict.reasons.join("; ")))
+    format!(" <span class=\"chip {name}\" title=\"{}\">{name}</span>", escape(&verdict.sentences().join("; ")))
 }
 
 fn table(head: &str, rows: &str) -> String {
