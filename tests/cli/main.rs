@@ -7,5 +7,7 @@ mod comparison;
 mod deployment;
 mod failures;
 mod interruptions;
+mod reports;
+mod schema;
 mod streaming;
 mod usage;

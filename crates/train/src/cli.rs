@@ -14,6 +14,8 @@ mod model;
 mod output;
 mod predict;
 mod progress;
+mod report;
+mod runs;
 mod smoke;
 mod train;
 
@@ -48,6 +50,10 @@ enum Command {
     Attack(attack::Args),
     /// Train and score several methods under the same conditions, over seeds, and print one table
     Compare(compare::Args),
+    /// Show runs as a page, Markdown, CSV or charts; several become a comparison
+    Report(report::Args),
+    /// List the runs in a folder with their main figures
+    Runs(runs::Args),
     /// Find confidence thresholds for a budget on validation images
     Calibrate(calibrate::Args),
     /// Print multiply-adds and parameters per exit
@@ -132,6 +138,8 @@ fn run(cli: Cli) -> Result<(), Error> {
         Command::Evaluate(args) => evaluate::run(args, &mut out),
         Command::Attack(args) => attack::run(args, &mut out),
         Command::Compare(args) => compare::run(args, &mut out),
+        Command::Report(args) => report::run(args, &mut out),
+        Command::Runs(args) => runs::run(args, &mut out),
         Command::Calibrate(args) => calibrate::run(args, &mut out),
         Command::Cost(args) => model::cost(args, &mut out),
         Command::Convert(args) => convert::run(args, &mut out),

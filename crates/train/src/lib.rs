@@ -10,7 +10,8 @@
 //! evaluate     accuracy per exit, clean and attacked
 //! robustness   named attacks on images: runs, journal, worst case, verdict
 //! adversarial_file   their images, to be looked at again
-//! report       the JSON that says what came out and how it was made
+//! examples     a few images, clean and attacked, to look at
+//! report       the JSON that says what came out and how it was made, and the pages that show it
 //! compare      the reports of several methods side by side
 //! cli          the command line
 //! ```
@@ -31,6 +32,7 @@ pub mod dynamic;
 pub mod ema;
 pub mod error;
 pub mod evaluate;
+pub mod examples;
 pub mod files;
 pub mod fit;
 pub mod images;

@@ -1,8 +1,19 @@
-//! `report.json`: what came out, how it was made, and how sure it is.
+//! `report.json`: what came out, how it was made, and how sure it is; and the pages that show it.
 
+pub mod card;
+pub mod chart;
+pub mod comparison;
+pub mod csv;
+pub mod document;
+pub mod figures;
+pub mod history;
+pub mod html;
+pub mod listing;
+pub mod markdown;
+pub mod run;
 mod table;
 
-use neokd_attack::{AnyAttack, Audit, Norm, Passes, Threat};
+use neokd_attack::{AnyAttack, Audit, Norm, Passes, Threat, Verdict};
 use neokd_datasets::{DataSplits, Images, Provenance};
 use neokd_model::ExitCost;
 use neokd_model::policy::Policy;
@@ -146,6 +157,9 @@ pub struct AttackReport {
     /// the policy.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub policies: Vec<PolicyReport>,
+    /// Whether the accuracy is to be believed, where that was checked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verdict: Option<Verdict>,
     /// Whether it kept to its rules: largest perturbation, pixel range.
     pub audit: Audit,
     /// Passes spent on it.
@@ -200,6 +214,7 @@ impl Report {
             accuracy: Accuracy::new(scores.exits),
             fooled: scores.fooled,
             policies: with_policy(scores.policies),
+            verdict: None,
             audit: scores.audit,
             passes: scores.passes,
         };

@@ -170,7 +170,7 @@ impl Evaluation<'_> {
                 continue;
             }
             let steps = self.runs.iter().filter(|other| other.is_checked_as(run)).map(Run::gradient_steps).max();
-            let effort = Effort { steps: steps.unwrap_or(0).clamp(20, 100), ..Effort::default() };
+            let effort = Effort::for_attack_of(steps.unwrap_or(0));
             let criterion = run.criterion(self.policy)?;
             let mut signs = Diagnostics::measure(self.model, &batch, &criterion, &run.threat, effort, key)?;
             self.add_what_runs_showed(run, clean, runs, &mut signs);

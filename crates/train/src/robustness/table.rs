@@ -3,7 +3,7 @@
 
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
 use comfy_table::{CellAlignment, Table};
-use neokd_attack::{Level, Passes};
+use neokd_attack::Passes;
 
 use super::summary::{EpsilonReport, RobustnessReport, RunReport, Transfers, VerdictReport, WorstCase};
 use crate::interval::Share;
@@ -134,13 +134,8 @@ fn matrix(run: &RunReport, transfer: &Transfers) -> String {
 }
 
 fn verdict_lines(report: &VerdictReport) -> String {
-    let level = match report.verdict.level {
-        Level::Pass => "pass",
-        Level::Warn => "warn",
-        Level::Fail => "fail",
-    };
     let n = report.diagnostics.images;
-    let mut text = format!("verdict for {}: {level} (checked on {n} images)\n", report.objective);
+    let mut text = format!("verdict for {}: {} (checked on {n} images)\n", report.objective, report.verdict.level);
     for reason in &report.verdict.reasons {
         text += &format!("  {}\n", reason.text);
     }
