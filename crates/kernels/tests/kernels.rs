@@ -1,6 +1,7 @@
 //! The kernels against Burn's own operations on the same device, and the promises of the crate: same
 //! bits on every run, no influence of one image on another, no work for what is not tracked.
 #![cfg(feature = "flex")]
+#![allow(clippy::unwrap_used)]
 
 use burn::tensor::activation::relu;
 use burn::tensor::module::{batch_norm_train as burn_batch_norm, conv2d as burn_conv2d, max_pool2d};
