@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 mod command;
+mod comparison;
 mod deployment;
 mod failures;
 mod interruptions;

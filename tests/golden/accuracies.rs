@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use burn::tensor::{Device, Tensor};
-use neokd_attack::{Attack, Batch, Pgd, Target, Threat, run};
+use neokd_attack::{Apgd, ApgdLoss, Attack, AutoAttack, Batch, Criterion, Fate, Pgd, Search, Target, Threat, run};
 use neokd_model::{ExitLogits, Frozen, Network};
 use serde_json::Value;
 
@@ -47,6 +47,21 @@ impl Case {
             all += batch.len();
         }
         correct.into_iter().map(|correct| correct as f64 / all as f64).collect()
+    }
+
+    /// The first so many images, in the batches in which they come.
+    fn first(&self, images: usize) -> Vec<Batch> {
+        let whole = self.batches.iter().scan(images, |left, batch| {
+            let taken = batch.len().min(*left);
+            *left -= taken;
+            Some((batch, taken))
+        });
+        let cut = |(batch, taken): (&Batch, usize)| Batch {
+            pixels: batch.pixels.clone().narrow(0, 0, taken),
+            labels: batch.labels.clone().narrow(0, 0, taken),
+            examples: batch.examples[..taken].to_vec(),
+        };
+        whole.filter(|(_, taken)| *taken > 0).map(cut).collect()
     }
 
     fn under(&self, target: Target) -> Vec<f64> {
@@ -97,5 +112,39 @@ fn golden_robust_accuracy() {
         }
         let expected = numbers(&case.expected["pgd20_max_average"]);
         assert_within("max-average", &case.under(Target::MaxAverage), &expected, 1.0);
+    }
+}
+
+/// Auto-PGD starts at random, so counts agree within 2 images. `NEOKD_GOLDEN_EXIT` picks one exit.
+#[test]
+#[ignore = "takes half an hour on a CPU; run with --ignored"]
+fn golden_apgd_accuracy() {
+    let apgd = |loss| Search::Apgd(Apgd { loss, steps: 100, restarts: 1 });
+    let set = AutoAttack { members: vec![apgd(ApgdLoss::CrossEntropy), apgd(ApgdLoss::Targeted { targets: 9 })] };
+    let only = std::env::var("NEOKD_GOLDEN_EXIT").ok().map(|exit| format!("exit{exit}"));
+    for case in cases() {
+        let stored = case.expected["apgd"].as_object().unwrap();
+        let images = stored["n"].as_u64().unwrap() as usize;
+        let threat = Threat::linf(case.expected["eps"].as_f64().unwrap());
+        for (name, expected) in stored.iter().filter(|(name, _)| name.starts_with("exit")) {
+            if only.as_ref().is_some_and(|only| only != name) {
+                continue;
+            }
+            let criterion = Criterion::Exit(name["exit".len()..].parse().unwrap());
+            let run = |batch: &Batch| set.run(&case.network, batch, &criterion, &threat, 0).unwrap().fates;
+            let fates: Vec<Fate> = case.first(images).iter().flat_map(run).collect();
+            let left =
+                |broken: &[Fate]| images as f64 - fates.iter().filter(|fate| broken.contains(fate)).count() as f64;
+            let stages = [
+                ("clean", left(&[Fate::WrongClean])),
+                ("after_apgd_ce", left(&[Fate::WrongClean, Fate::Broken(0)])),
+                ("after_apgd_t", left(&[Fate::WrongClean, Fate::Broken(0), Fate::Broken(1)])),
+            ];
+            for (stage, ours) in stages {
+                let theirs = expected[stage].as_f64().unwrap();
+                let close = if stage == "clean" { 0.0 } else { 2.0 };
+                assert_within(&format!("{name} {stage}, images"), &[ours], &[theirs], 100.0 * close);
+            }
+        }
     }
 }

@@ -3,8 +3,8 @@
 use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Int, Tensor};
 use neokd_distill::{
-    AdversarialTraining, Draw, ExitLoss, LossInput, LossTerms, NeoKd, NeoKdConfig, Partition, Teacher, cross_entropy,
-    orthogonal_labels,
+    AdversarialTraining, ArdConfig, Draw, ExitLoss, LossConfig, LossInput, LossTerms, NeoKd, NeoKdConfig, Partition,
+    SkdConfig, Teacher, cross_entropy, orthogonal_labels,
 };
 use serde_json::Value;
 
@@ -48,8 +48,8 @@ impl Case {
         let labels = self.labels();
         let classes: Vec<usize> = self.io.values("labels").iter().map(|label| *label as usize).collect();
         let examples: Vec<u64> = (0..classes.len() as u64).collect();
-        let draw = Draw { seed: 0, examples: &examples, labels: &classes };
-        act(LossInput { clean, adversarial, labels: &labels, draw })
+        let draw = Draw { run: 0, epoch: 0, step: 0, examples: &examples, labels: &classes };
+        act(LossInput::new(clean, adversarial, &labels, draw))
     }
 
     fn terms(&self, loss: &NeoKd) -> LossTerms {
@@ -129,6 +129,14 @@ fn golden_totals() {
         let (clean, adversarial) = (case.logits("clean", &case.device), case.logits("adversarial", &case.device));
         let plain = case.with_input(&clean, &adversarial, |input| total(AdversarialTraining::default().terms(input)));
         assert_close("adversarial training", &[plain], &[stored("adversarial_training_total")], 1e-4);
+        let configured = |config: LossConfig| {
+            let loss = config.init(case.exits).unwrap();
+            case.with_input(&clean, &adversarial, |input| total(loss.terms(input)))
+        };
+        let ard = configured(LossConfig::Ard(ArdConfig::default()));
+        assert_close("ARD", &[ard], &[stored("ard_total_lambda1")], 1e-4);
+        let skd = configured(LossConfig::Skd(SkdConfig::default()));
+        assert_close("SKD", &[skd], &[stored("skd_total_lambda1")], 1e-4);
         let neo_kd = total(case.terms(&case.neo_kd(Teacher::default())));
         assert_close("NEO-KD", &[neo_kd], &[stored("neo_kd_total")], 1e-4);
     }
@@ -152,6 +160,25 @@ fn golden_gradients() {
             let ours: Vec<Tensor<2>> = exits.iter().map(|exit| exit.grad(&gradients).unwrap()).collect();
             let stacked: Tensor<3> = Tensor::stack(ours, 1);
             assert_close(name, &host(&stacked), case.io.values(name), 1e-5);
+        }
+    }
+}
+
+#[test]
+fn golden_margins_and_logit_ratios() {
+    type Loss = fn(&Tensor<2>, &Tensor<1, Int>, &Tensor<1, Int>) -> Tensor<1>;
+    let losses: [(&str, Loss); 3] = [
+        ("margin", |logits, labels, _| neokd_attack::margin(logits, labels)),
+        ("dlr", |logits, labels, _| neokd_attack::dlr(logits, labels)),
+        ("dlr_targeted", neokd_attack::dlr_targeted),
+    ];
+    for case in cases() {
+        let targets: Tensor<1, Int> = case.io.int("targets", &case.device);
+        for (name, loss) in losses {
+            for (exit, logits) in case.logits("adversarial", &case.device).iter().enumerate() {
+                let theirs: Vec<f64> = case.io.values(name).iter().copied().skip(exit).step_by(case.exits).collect();
+                assert_close(name, &host(&loss(logits, &case.labels(), &targets)), &theirs, 1e-4);
+            }
         }
     }
 }

@@ -51,12 +51,8 @@ fn compute(device: &Device) -> Computed {
     let model = model.train();
     let (clean, attacked) = (model.forward(data.batch.pixels.clone()), model.forward(adversarial.clone()));
     let loss = LossConfig::NeoKd(NeoKdConfig::default()).init(3).unwrap();
-    let terms = loss.terms(LossInput {
-        clean: clean.as_slice(),
-        adversarial: attacked.as_slice(),
-        labels: &data.batch.labels,
-        draw: Draw { seed: 1, examples: &data.batch.examples, labels: &data.labels },
-    });
+    let draw = Draw { run: 1, epoch: 1, step: 1, examples: &data.batch.examples, labels: &data.labels };
+    let terms = loss.terms(LossInput::new(clean.as_slice(), attacked.as_slice(), &data.batch.labels, draw));
     let gradients = GradientsParams::from_grads(terms.total().backward(), &model);
     let sgd = OptimizerConfig::Sgd { momentum: 0.9, weight_decay: 5e-4, nesterov: false };
     let model = Optimizer::new(&sgd).step(0.01, model, gradients);

@@ -3,5 +3,7 @@
 
 mod attacks;
 mod cases;
+mod losses;
 mod networks;
+mod options;
 mod training;

@@ -2,9 +2,8 @@
 
 use std::path::Path;
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::Device;
 use neokd_datasets::DataSplits;
-use neokd_distill::{Draw, LossConfig, LossInput, NeoKdConfig};
 use neokd_model::weights;
 use neokd_train::checkpoint::TrainingState;
 use neokd_train::fit::{Fit, Silent};
@@ -12,7 +11,7 @@ use neokd_train::run_dir::RunDir;
 use neokd_train::stop::Stop;
 use neokd_train::{Error, RunConfig};
 
-use crate::cases::{data, host};
+use crate::cases::data;
 
 fn config(optimizer: &str) -> RunConfig {
     let text = r#"
@@ -38,7 +37,7 @@ fn config(optimizer: &str) -> RunConfig {
 const SGD: &str = "{ kind = \"sgd\", weight_decay = 5e-4 }";
 const ADAM: &str = "{ kind = \"adam\" }";
 
-fn train(config: &RunConfig, data: &DataSplits, folder: &Path, stop: &Stop) -> Result<TrainingState, Error> {
+pub(crate) fn train(config: &RunConfig, data: &DataSplits, folder: &Path, stop: &Stop) -> Result<TrainingState, Error> {
     let device = Device::flex();
     let (run, mut state) = match folder.join("config.toml").exists() {
         true => {
@@ -52,7 +51,7 @@ fn train(config: &RunConfig, data: &DataSplits, folder: &Path, stop: &Stop) -> R
     Ok(state)
 }
 
-fn metrics(folder: &Path) -> String {
+pub(crate) fn metrics(folder: &Path) -> String {
     std::fs::read_to_string(folder.join("metrics.jsonl")).unwrap()
 }
 
@@ -120,53 +119,4 @@ fn training_lowers_the_loss() {
     assert_eq!(totals.len(), 24);
     let mean = |part: &[f64]| part.iter().sum::<f64>() / part.len() as f64;
     assert!(mean(&totals[18..]) < 0.8 * mean(&totals[..6]), "{totals:?}");
-}
-
-#[test]
-fn loss_gradients_agree_with_finite_differences_and_teachers_get_none() {
-    let device = Device::flex();
-    let tracked = device.clone().autodiff();
-    let (batch, exits, classes) = (4, 3, 6);
-    let size = batch * classes;
-    let values: Vec<f32> = (0..2 * exits * size).map(|at| ((at * 7919 + 13) % 101) as f32 / 25.0 - 2.0).collect();
-    let labels = [1_usize, 0, 5, 3];
-    let on_device = Tensor::from_ints([1, 0, 5, 3], &device);
-    let draw = Draw { seed: 1, examples: &[0, 1, 2, 3], labels: &labels };
-    let split = |values: &[f32], device: &Device, tracked: bool| -> Vec<Tensor<2>> {
-        let one = |chunk: &[f32]| Tensor::<2>::from_data(TensorData::new(chunk.to_vec(), [batch, classes]), device);
-        values.chunks(size).map(|chunk| if tracked { one(chunk).require_grad() } else { one(chunk) }).collect()
-    };
-    for alpha in [0.0, 3.0] {
-        let config = LossConfig::NeoKd(NeoKdConfig { alpha, gamma: vec![1.0, 1.5, 2.0], ..NeoKdConfig::default() });
-        let loss = config.init(exits).unwrap();
-        let leaves = split(&values, &tracked, true);
-        let (clean, adversarial) = leaves.split_at(exits);
-        let input = LossInput { clean, adversarial, labels: &on_device, draw };
-        let gradients = loss.terms(input).total().backward();
-
-        let total = |values: &[f32]| {
-            let plain = split(values, &device, false);
-            let (clean, adversarial) = plain.split_at(exits);
-            f64::from(host(&loss.terms(LossInput { clean, adversarial, labels: &on_device, draw }).total())[0])
-        };
-        // Adversarial logits: the loss itself. Clean logits teach, so only cross-entropy reaches them.
-        for (exit, leaf) in adversarial.iter().enumerate() {
-            let ours = host(&leaf.grad(&gradients).unwrap());
-            for at in [0, 7, size - 1] {
-                let place = (exits + exit) * size + at;
-                let moved = |by: f32| {
-                    let mut values = values.clone();
-                    values[place] += by;
-                    total(&values)
-                };
-                let slope = (moved(0.02) - moved(-0.02)) / 0.04;
-                assert!((f64::from(ours[at]) - slope).abs() < 2e-3 * slope.abs().max(1.0), "{} {slope}", ours[at]);
-            }
-        }
-        let plain = LossConfig::AdversarialTraining(Default::default()).init(exits).unwrap();
-        let only_entropy = plain.terms(input).total().backward();
-        for exit in clean {
-            assert_eq!(host(&exit.grad(&gradients).unwrap()), host(&exit.grad(&only_entropy).unwrap()));
-        }
-    }
 }

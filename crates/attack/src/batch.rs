@@ -1,6 +1,6 @@
 //! What is attacked: images, their labels and who they are.
 
-use burn::tensor::{Int, Tensor};
+use burn::tensor::{Device, Int, Tensor, TensorData};
 
 /// A batch of images on one device.
 #[derive(Clone, Debug)]
@@ -14,6 +14,16 @@ pub struct Batch {
 }
 
 impl Batch {
+    /// The given rows, in that order.
+    pub(crate) fn pick(&self, rows: &[usize]) -> Self {
+        let indices = row_numbers(rows, &self.pixels.device());
+        Self {
+            pixels: self.pixels.clone().select(0, indices.clone()),
+            labels: self.labels.clone().select(0, indices),
+            examples: rows.iter().map(|&row| self.examples[row]).collect(),
+        }
+    }
+
     /// Number of images.
     pub fn len(&self) -> usize {
         self.examples.len()
@@ -23,4 +33,10 @@ impl Batch {
     pub fn is_empty(&self) -> bool {
         self.examples.is_empty()
     }
+}
+
+/// Row numbers as a tensor.
+pub(crate) fn row_numbers(rows: &[usize], device: &Device) -> Tensor<1, Int> {
+    let rows: Vec<i64> = rows.iter().map(|&row| row as i64).collect();
+    Tensor::from_data(TensorData::from(rows.as_slice()), device)
 }

@@ -2,9 +2,13 @@
 
 use burn::tensor::{Bool, Int, Tensor};
 use neokd_model::ExitLogits;
+use neokd_model::policy::Policy;
+
+use crate::aim::Aim;
+use crate::deployed::{Deployed, log_mean_probability};
 
 /// When an image counts as broken, given the answers of the exits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Criterion {
     /// This exit answers wrong.
     Exit(usize),
@@ -12,6 +16,10 @@ pub enum Criterion {
     AnyExit,
     /// Every exit answers wrong.
     AllExits,
+    /// The mean of all exits' probabilities answers wrong.
+    Ensemble,
+    /// The deployed system answers wrong: the exit at which this policy lets the image leave.
+    Policy(Policy),
 }
 
 impl Criterion {
@@ -21,17 +29,53 @@ impl Criterion {
     /// - `labels`: `[batch]`; output: `[batch]`
     ///
     /// # Panics
-    /// If the logits of the exit in question were not computed.
+    /// If the logits of the exit in question were not computed; all but [`Exit`](Self::Exit) look at
+    /// all exits.
     pub fn broken(&self, logits: &ExitLogits, labels: &Tensor<1, Int>) -> Tensor<1, Bool> {
-        let correct = logits.correct(labels);
         match self {
             Self::Exit(exit) => {
                 let row =
                     logits.exits().iter().position(|computed| computed == exit).expect("logits of the judged exit");
-                correct.narrow(0, row, 1).squeeze_dim::<1>(0).equal_scalar(0)
+                logits.correct(labels).narrow(0, row, 1).squeeze_dim::<1>(0).equal_scalar(0)
             }
-            Self::AnyExit => correct.min_dim(0).squeeze_dim::<1>(0).equal_scalar(0),
-            Self::AllExits => correct.max_dim(0).squeeze_dim::<1>(0).equal_scalar(0),
+            Self::AnyExit => logits.correct(labels).min_dim(0).squeeze_dim::<1>(0).equal_scalar(0),
+            Self::AllExits => logits.correct(labels).max_dim(0).squeeze_dim::<1>(0).equal_scalar(0),
+            Self::Ensemble => {
+                let answer = log_mean_probability(logits.as_slice()).argmax(1).squeeze_dim::<1>(1);
+                answer.not_equal(labels.clone())
+            }
+            Self::Policy(policy) => deployed(policy, logits.exits().len()).broken(logits, labels),
         }
     }
+
+    /// The searches that together try everything that would break an image: any exit, for example,
+    /// is broken by breaking one of them.
+    pub fn aims(&self, exits: usize, classes: usize) -> Vec<Aim> {
+        match self {
+            Self::Exit(exit) => vec![Aim::Exit(*exit)],
+            Self::AnyExit => (0..exits).map(Aim::Exit).collect(),
+            Self::AllExits => vec![Aim::Average],
+            Self::Ensemble => vec![Aim::Ensemble],
+            Self::Policy(policy) => {
+                let system = deployed(policy, exits);
+                let leave = |exit| Aim::Leave { deployed: system.clone(), exit };
+                system.reachable(classes).into_iter().map(leave).collect()
+            }
+        }
+    }
+
+    /// Why it makes no sense for a network with `exits` exits, if so.
+    pub fn problem(&self, exits: usize) -> Option<String> {
+        match self {
+            Self::Exit(exit) if *exit >= exits => {
+                Some(format!("exit {exit}: the network has {exits} exits, numbered 0 to {}", exits - 1))
+            }
+            Self::Policy(policy) => policy.problem(exits),
+            _ => None,
+        }
+    }
+}
+
+fn deployed(policy: &Policy, exits: usize) -> Deployed {
+    Deployed { policy: policy.clone(), exits }
 }

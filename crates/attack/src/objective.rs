@@ -1,8 +1,9 @@
 //! What an attack maximises: one number per image.
 
-use burn::tensor::activation::log_softmax;
 use burn::tensor::{Int, Tensor};
 use neokd_model::ExitLogits;
+
+use crate::loss::Loss;
 
 /// A quantity that an attack drives up, one value per image.
 pub trait Objective {
@@ -29,7 +30,7 @@ impl Objective for Single {
     }
 
     fn value(&self, logits: &ExitLogits, labels: &Tensor<1, Int>) -> Tensor<1> {
-        mean_cross_entropy(logits, labels)
+        mean_over_exits(&Loss::CrossEntropy, logits, labels)
     }
 }
 
@@ -43,23 +44,13 @@ impl Objective for Average {
     }
 
     fn value(&self, logits: &ExitLogits, labels: &Tensor<1, Int>) -> Tensor<1> {
-        mean_cross_entropy(logits, labels)
+        mean_over_exits(&Loss::CrossEntropy, logits, labels)
     }
 }
 
-/// Mean over the computed exits of each image's cross-entropy.
-fn mean_cross_entropy(logits: &ExitLogits, labels: &Tensor<1, Int>) -> Tensor<1> {
-    let mut exits = logits.as_slice().iter().map(|exit| cross_entropy(exit, labels));
+/// Mean over the computed exits of each image's loss.
+pub(crate) fn mean_over_exits(loss: &Loss, logits: &ExitLogits, labels: &Tensor<1, Int>) -> Tensor<1> {
+    let mut exits = logits.as_slice().iter().map(|exit| loss.value(exit, labels));
     let first = exits.next().expect("logits of at least one exit");
-    let count = logits.as_slice().len();
-    exits.fold(first, |sum, exit| sum + exit).div_scalar(count as f64)
-}
-
-/// Cross-entropy of each image.
-///
-/// # Shapes
-/// - `logits`: `[batch, classes]`; `labels`: `[batch]`; output: `[batch]`
-pub fn cross_entropy(logits: &Tensor<2>, labels: &Tensor<1, Int>) -> Tensor<1> {
-    let picked = log_softmax(logits.clone(), 1).gather(1, labels.clone().unsqueeze_dim(1));
-    picked.squeeze_dim::<1>(1).neg()
+    exits.fold(first, |sum, exit| sum + exit).div_scalar(logits.as_slice().len() as f64)
 }

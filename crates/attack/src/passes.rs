@@ -23,6 +23,11 @@ impl Passes {
     pub fn gradient(count: usize) -> Self {
         Self { forward: count as u64, backward: count as u64 }
     }
+
+    /// The same, so many times.
+    pub(crate) fn times(self, count: usize) -> Self {
+        Self { forward: self.forward * count as u64, backward: self.backward * count as u64 }
+    }
 }
 
 impl Add for Passes {

@@ -3,6 +3,7 @@
 use burn::tensor::Tensor;
 use neokd_model::{Frozen, MultiExit};
 
+use crate::ascent::gradient;
 use crate::objective::Objective;
 use crate::passes::Passes;
 use crate::random::RandomKey;
@@ -59,6 +60,14 @@ impl Pgd {
         Ok((best, passes))
     }
 
+    /// Where a run starts.
+    pub(crate) fn start(&self, batch: &Batch, threat: &Threat, key: RandomKey) -> Tensor<4> {
+        match self.random_start {
+            true => threat.random_start(&batch.pixels, &batch.examples, key),
+            false => batch.pixels.clone(),
+        }
+    }
+
     fn climb<M: MultiExit>(
         &self,
         model: &Frozen<M>,
@@ -69,15 +78,11 @@ impl Pgd {
     ) -> Result<(Tensor<4>, Passes), AttackError> {
         let clean = &batch.pixels;
         let exits = objective.exits(model.exits());
-        let mut moved = match self.random_start {
-            true => threat.random_start(clean, &batch.examples, key),
-            false => clean.clone(),
-        };
+        let mut moved = self.start(batch, threat, key);
         for _ in 0..self.steps {
             let leaf = moved.clone().autodiff().require_grad();
             let logits = model.forward_at(leaf.clone(), &exits);
-            let gradients = objective.value(&logits, &batch.labels).sum().backward();
-            let gradient = leaf.grad(&gradients).ok_or(AttackError::NoGradient)?;
+            let gradient = gradient(&leaf, &objective.value(&logits, &batch.labels))?;
             moved = threat.project(clean, threat.ascend(moved, gradient, self.step_size));
         }
         Ok((moved, Passes::gradient(self.steps * batch.len())))

@@ -31,7 +31,12 @@ impl RandomKey {
         Self { restart, ..self }
     }
 
-    fn stream(self, example: u64) -> ChaCha8Rng {
+    /// The numbers of one example, one after the other.
+    pub(crate) fn stream(self, example: u64) -> Stream {
+        Stream(self.generator(example))
+    }
+
+    fn generator(self, example: u64) -> ChaCha8Rng {
         let mut seed = [0; 32];
         seed[..8].copy_from_slice(&self.key.to_le_bytes());
         seed[8..16].copy_from_slice(&self.attack.to_le_bytes());
@@ -48,7 +53,7 @@ impl RandomKey {
     pub fn uniform(self, examples: &[u64], shape: [usize; 3], device: &Device) -> Tensor<4> {
         let size = shape.iter().product();
         let values = examples.iter().flat_map(|&example| {
-            let mut random = self.stream(example);
+            let mut random = self.generator(example);
             (0..size).map(move |_| symmetric(random.next_u32()))
         });
         on_device(values.collect(), examples.len(), shape, device)
@@ -62,13 +67,29 @@ impl RandomKey {
         let size: usize = shape.iter().product();
         let mut values = Vec::with_capacity(examples.len() * size);
         for &example in examples {
-            let mut random = self.stream(example);
+            let mut random = self.generator(example);
             let direction: Vec<f64> = (0..size).map(|_| gaussian(&mut random)).collect();
             let length = direction.iter().map(|value| value * value).sum::<f64>().sqrt().max(f64::MIN_POSITIVE);
             let radius = unit(&mut random).powf(1.0 / size as f64);
             values.extend(direction.iter().map(|value| (value / length * radius) as f32));
         }
         on_device(values, examples.len(), shape, device)
+    }
+}
+
+/// An example's own random numbers, for a search that draws as it goes.
+#[derive(Clone, Debug)]
+pub(crate) struct Stream(ChaCha8Rng);
+
+impl Stream {
+    /// 1 or -1.
+    pub(crate) fn sign(&mut self) -> f32 {
+        if self.0.next_u32() & 1 == 0 { 1.0 } else { -1.0 }
+    }
+
+    /// A whole number below `end`, which is far below 2^32, so that the remainder is as good as uniform.
+    pub(crate) fn below(&mut self, end: usize) -> usize {
+        (self.0.next_u64() % end as u64) as usize
     }
 }
 

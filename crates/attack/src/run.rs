@@ -1,14 +1,17 @@
 //! The public call: search, audit, judge.
 
 use burn::tensor::Tensor;
+use neokd_model::policy::Policy;
 use neokd_model::{ExitLogits, Frozen, MultiExit};
 
+use crate::aim::Aim;
 use crate::audit::Audit;
-use crate::max_average::MaxAverage;
-use crate::objective::{Average, Single};
+use crate::criterion::Criterion;
+use crate::max_average::max_average;
 use crate::passes::Passes;
 use crate::pgd::Pgd;
 use crate::random::RandomKey;
+use crate::search::Search;
 use crate::{Batch, Target, Threat};
 
 /// Why an attack gave no result.
@@ -22,6 +25,20 @@ pub enum AttackError {
         exit: usize,
         /// How many there are.
         exits: usize,
+    },
+    /// The policy is the target, and there is none.
+    #[error("objective policy: it needs the exit policy that the network is deployed with")]
+    NoPolicy,
+    /// A policy or criterion does not fit the network.
+    #[error("{0}")]
+    Misfit(String),
+    /// A loss compares more classes than there are.
+    #[error("the network has {classes} classes, this attack needs {needed}: take apgd-ce or cw")]
+    TooFewClasses {
+        /// Classes of the network.
+        classes: usize,
+        /// Classes that the loss compares.
+        needed: usize,
     },
     /// The objective does not depend on the pixels.
     #[error("the objective has no gradient with respect to the pixels: the network detaches its input")]
@@ -54,13 +71,48 @@ pub enum AttackError {
     Read(String),
 }
 
-/// An attack with all its settings.
+/// PGD on a target, as training uses it; short for an [`AnyAttack`] that searches so.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Attack {
     /// What is maximised.
     pub target: Target,
     /// How.
     pub pgd: Pgd,
+}
+
+/// Any attack with all its settings.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AnyAttack {
+    /// What is maximised; a slow-down has no use for it.
+    pub target: Target,
+    /// How.
+    pub search: Search,
+    /// The deployed policy; only [`Target::Policy`] looks at it, and needs it.
+    pub policy: Option<Policy>,
+}
+
+impl AnyAttack {
+    /// An attack that no policy takes part in.
+    pub fn new(target: Target, search: Search) -> Self {
+        Self { target, search, policy: None }
+    }
+
+    /// The same attack on a system deployed with this policy.
+    pub fn with_policy(self, policy: Policy) -> Self {
+        Self { policy: Some(policy), ..self }
+    }
+}
+
+impl From<&Attack> for AnyAttack {
+    fn from(attack: &Attack) -> Self {
+        Self::new(attack.target, Search::Pgd(attack.pgd))
+    }
+}
+
+impl From<&AnyAttack> for AnyAttack {
+    fn from(attack: &AnyAttack) -> Self {
+        attack.clone()
+    }
 }
 
 /// Adversarial pixels, audited.
@@ -86,48 +138,51 @@ pub struct Outcome {
 /// Searches and audits; the caller judges. For training, where the network's own pass follows.
 ///
 /// # Errors
-/// [`AttackError`]: an exit that does not exist, no gradient, or a broken rule.
+/// [`AttackError`]: a target that does not fit the network, no gradient, or a broken rule.
 pub fn perturb<M: MultiExit>(
     model: &Frozen<M>,
     batch: &Batch,
-    attack: &Attack,
+    attack: impl Into<AnyAttack>,
     threat: &Threat,
     key: u64,
 ) -> Result<Adversarial, AttackError> {
-    if let [example] = batch.examples[..] {
-        return perturb_alone(model, batch, example, attack, threat, key);
-    }
-    let key = RandomKey::new(key);
-    let (pixels, passes) = match attack.target {
-        Target::Single(exit) if exit >= model.exits() => {
-            return Err(AttackError::NoSuchExit { exit, exits: model.exits() });
-        }
-        // A single attack draws what it draws as a part of max-average; the average attack draws its own.
-        Target::Single(exit) => attack.pgd.search(model, batch, &Single(exit), threat, key.for_attack(exit as u64))?,
-        Target::Average => attack.pgd.search(model, batch, &Average, threat, key.for_attack(u64::MAX))?,
-        Target::MaxAverage => MaxAverage(attack.pgd).search(model, batch, threat, key)?,
-    };
+    let attack = attack.into();
+    attack.check(model)?;
+    let (pixels, passes) = attack.search(model, batch, threat, RandomKey::new(key))?;
     let audit = Audit::check(batch, &pixels, threat)?;
     Ok(Adversarial { pixels, audit, passes })
 }
 
-/// Matrix kernels round otherwise for a single row than for several, so a lone image is attacked
-/// beside a copy of itself: its pixels are then the same bits as in any batch.
-fn perturb_alone<M: MultiExit>(
-    model: &Frozen<M>,
-    batch: &Batch,
-    example: u64,
-    attack: &Attack,
-    threat: &Threat,
-    key: u64,
-) -> Result<Adversarial, AttackError> {
-    let pair = Batch {
-        pixels: batch.pixels.clone().repeat_dim(0, 2),
-        labels: batch.labels.clone().repeat_dim(0, 2),
-        examples: vec![example; 2],
-    };
-    let both = perturb(model, &pair, attack, threat, key)?;
-    Ok(Adversarial { pixels: both.pixels.narrow(0, 0, 1), ..both })
+impl AnyAttack {
+    fn check<M: MultiExit>(&self, model: &Frozen<M>) -> Result<(), AttackError> {
+        let exits = model.exits();
+        match (self.target, &self.policy) {
+            (Target::Single(exit), _) if exit >= exits => Err(AttackError::NoSuchExit { exit, exits }),
+            (Target::Policy, None) => Err(AttackError::NoPolicy),
+            (Target::Policy, Some(policy)) => policy.problem(exits).map_or(Ok(()), |why| Err(AttackError::Misfit(why))),
+            _ => Ok(()),
+        }
+    }
+
+    fn search<M: MultiExit>(
+        &self,
+        model: &Frozen<M>,
+        batch: &Batch,
+        threat: &Threat,
+        key: RandomKey,
+    ) -> Result<(Tensor<4>, Passes), AttackError> {
+        let search = |aim: &Aim| self.search.search(model, batch, aim, threat, key);
+        match (self.target, &self.search, &self.policy) {
+            (_, Search::Slowdown(_), _) => search(&Aim::Average),
+            (Target::Single(exit), ..) => search(&Aim::Exit(exit)),
+            (Target::Average, ..) => search(&self.search.average_aim()),
+            (Target::MaxAverage, ..) => max_average(model, batch, |exit| search(&Aim::Exit(exit))),
+            (Target::Policy, _, Some(policy)) => {
+                self.search.search_all(model, batch, &Criterion::Policy(policy.clone()), threat, key)
+            }
+            (Target::Policy, _, None) => Err(AttackError::NoPolicy),
+        }
+    }
 }
 
 /// Searches, audits and judges with a forward pass of its own: an attack is never its own judge.
@@ -139,7 +194,7 @@ fn perturb_alone<M: MultiExit>(
 pub fn run<M: MultiExit>(
     model: &Frozen<M>,
     batch: &Batch,
-    attack: &Attack,
+    attack: impl Into<AnyAttack>,
     threat: &Threat,
     key: u64,
 ) -> Result<Outcome, AttackError> {

@@ -60,14 +60,18 @@ impl Threat {
     /// # Shapes
     /// - all: `[batch, channels, height, width]`
     pub fn ascend(&self, from: Tensor<4>, gradient: Tensor<4>, step_size: f64) -> Tensor<4> {
-        let direction = match self.norm {
+        from + self.direction(gradient).mul_scalar(step_size)
+    }
+
+    /// The steepest change of size 1: the gradient's sign for Linf, its direction for L2.
+    ///
+    /// # Shapes
+    /// - all: `[batch, channels, height, width]`
+    pub fn direction(&self, gradient: Tensor<4>) -> Tensor<4> {
+        match self.norm {
             Norm::Linf => gradient.sign(),
-            Norm::L2 => {
-                let length = lengths(&gradient).clamp_min(f64::from(f32::MIN_POSITIVE));
-                gradient / length
-            }
-        };
-        from + direction.mul_scalar(step_size)
+            Norm::L2 => unit_length(gradient),
+        }
     }
 
     /// A point drawn uniformly from the ball around each image, clipped to the pixel cube.
@@ -80,6 +84,24 @@ impl Threat {
         let change = match self.norm {
             Norm::Linf => key.uniform(examples, shape, &device),
             Norm::L2 => key.unit_ball(examples, shape, &device),
+        };
+        self.project(clean, clean.clone() + change.mul_scalar(self.epsilon))
+    }
+
+    /// A random point on the surface of the ball around each image, clipped to the pixel cube.
+    ///
+    /// # Shapes
+    /// - `clean` and output: `[batch, channels, height, width]`
+    pub(crate) fn random_edge(&self, clean: &Tensor<4>, examples: &[u64], key: RandomKey) -> Tensor<4> {
+        let [batch, channels, height, width] = clean.dims();
+        let (shape, device) = ([channels, height, width], clean.device());
+        let change = match self.norm {
+            Norm::Linf => {
+                let change = key.uniform(examples, shape, &device);
+                let largest = change.clone().abs().flatten::<2>(1, 3).max_dim(1).reshape([batch, 1, 1, 1]);
+                change / largest.clamp_min(f64::from(f32::MIN_POSITIVE))
+            }
+            Norm::L2 => unit_length(key.unit_ball(examples, shape, &device)),
         };
         self.project(clean, clean.clone() + change.mul_scalar(self.epsilon))
     }
@@ -97,8 +119,19 @@ impl Threat {
     }
 }
 
+/// One number per image, to be multiplied with its pixels.
+pub(crate) fn per_image_factor(factor: Tensor<1>) -> Tensor<4> {
+    factor.reshape([-1, 1, 1, 1])
+}
+
+/// Each image divided by its length; what is shorter than the smallest float stays about zero.
+fn unit_length(change: Tensor<4>) -> Tensor<4> {
+    let length = lengths(&change).clamp_min(f64::from(f32::MIN_POSITIVE));
+    change / length
+}
+
 /// Euclidean length per image, `[batch, 1, 1, 1]`.
-fn lengths(change: &Tensor<4>) -> Tensor<4> {
+pub(crate) fn lengths(change: &Tensor<4>) -> Tensor<4> {
     let batch = change.dims()[0];
     change.clone().square().flatten::<2>(1, 3).sum_dim(1).sqrt().reshape([batch, 1, 1, 1])
 }

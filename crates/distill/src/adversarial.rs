@@ -1,10 +1,9 @@
 //! Adversarial training of multi-exit networks without distillation (Hu et al. 2020, "Triple Wins").
 
-use burn::tensor::{Int, Tensor};
 use serde::{Deserialize, Serialize};
 
 use crate::exit_loss::finite_and_not_negative;
-use crate::{ExitLoss, LossInput, LossTerms, Term, cross_entropy};
+use crate::{ExitLoss, LossInput, LossTerms, Term};
 
 /// `sum_i [ clean_weight CE(f_i(x), y) + adversarial_weight CE(f_i(x'), y) ]`.
 ///
@@ -39,17 +38,9 @@ impl ExitLoss for AdversarialTraining {
         let exits = input.clean.len();
         LossTerms {
             terms: vec![
-                Term::new("ce_clean", per_exit(input.clean, input.labels), vec![self.clean_weight; exits]),
-                Term::new(
-                    "ce_adversarial",
-                    per_exit(input.adversarial, input.labels),
-                    vec![self.adversarial_weight; exits],
-                ),
+                Term::new("ce_clean", input.entropies(input.clean), vec![self.clean_weight; exits]),
+                Term::new("ce_adversarial", input.entropies(input.adversarial), vec![self.adversarial_weight; exits]),
             ],
         }
     }
-}
-
-fn per_exit(logits: &[Tensor<2>], labels: &Tensor<1, Int>) -> Vec<Tensor<1>> {
-    logits.iter().map(|exit| cross_entropy(exit, labels)).collect()
 }

@@ -1,4 +1,4 @@
-//! Cross-entropy with hard and with soft targets, per image.
+//! Cross-entropy with hard and with soft targets, and Kullback-Leibler divergence, per image.
 
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Int, Tensor};
@@ -21,4 +21,13 @@ pub fn cross_entropy(logits: &Tensor<2>, labels: &Tensor<1, Int>) -> Tensor<1> {
 pub fn soft_cross_entropy(logits: &Tensor<2>, target: &Tensor<2>) -> Tensor<1> {
     let weighted = log_softmax(logits.clone(), 1) * target.clone();
     weighted.sum_dim(1).squeeze_dim::<1>(1).neg()
+}
+
+/// `KL(softmax(from) || softmax(to))` of each image; both sides are differentiated.
+///
+/// # Shapes
+/// - `from`, `to`: `[batch, classes]`; output: `[batch]`
+pub fn divergence(from: &Tensor<2>, to: &Tensor<2>) -> Tensor<1> {
+    let (from, to) = (log_softmax(from.clone(), 1), log_softmax(to.clone(), 1));
+    (from.clone().exp() * (from - to)).sum_dim(1).squeeze_dim::<1>(1)
 }

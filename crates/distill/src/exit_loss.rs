@@ -3,7 +3,10 @@
 use burn::tensor::{Int, Tensor};
 use serde::{Deserialize, Serialize};
 
-use crate::{AdversarialTraining, LossTerms, NeoKd, NeoKdConfig};
+use crate::{
+    AdversarialTraining, Ard, ArdConfig, LossTerms, Lw, Mart, NeoKd, NeoKdConfig, PgdTe, Skd, SkdConfig, Trades,
+    TradesTe, cross_entropy, soft_cross_entropy,
+};
 
 /// What a loss reads: logits of all exits on the clean and on the adversarial batch.
 #[derive(Clone, Copy, Debug)]
@@ -14,19 +17,84 @@ pub struct LossInput<'a> {
     pub adversarial: &'a [Tensor<2>],
     /// `[batch]`, class indices.
     pub labels: &'a Tensor<1, Int>,
+    /// `[batch, classes]`, rows that sum to one: what the terms against labels aim at where they are
+    /// smoothed or mixed; without it, the labels.
+    pub targets: Option<&'a Tensor<2>>,
+    /// Weight of each exit's last linear layer, for losses that penalise it ([`Lw`]); may be empty.
+    pub heads: &'a [Tensor<2>],
+    /// Running averages of predictions, for losses that ask for them ([`ExitLoss::remember`]).
+    pub memory: Option<Memory<'a>>,
     /// The same labels on the host, and where this visit's random numbers come from.
     pub draw: Draw<'a>,
 }
 
-/// Where a loss takes random numbers from: a function of (seed, example) and of nothing else.
+impl<'a> LossInput<'a> {
+    /// Logits and labels, which is all that most losses read; the other fields can be set after it.
+    pub fn new(
+        clean: &'a [Tensor<2>],
+        adversarial: &'a [Tensor<2>],
+        labels: &'a Tensor<1, Int>,
+        draw: Draw<'a>,
+    ) -> Self {
+        Self { clean, adversarial, labels, targets: None, heads: &[], memory: None, draw }
+    }
+
+    /// Cross-entropy of each image against its label or target.
+    ///
+    /// # Shapes
+    /// - `logits`: `[batch, classes]`; output: `[batch]`
+    pub fn entropy(&self, logits: &Tensor<2>) -> Tensor<1> {
+        match self.targets {
+            None => cross_entropy(logits, self.labels),
+            Some(targets) => soft_cross_entropy(logits, targets),
+        }
+    }
+
+    pub(crate) fn entropies(&self, exits: &[Tensor<2>]) -> Vec<Tensor<1>> {
+        exits.iter().map(|logits| self.entropy(logits)).collect()
+    }
+}
+
+/// Where a loss takes random numbers from: a function of a key and an example and of nothing else.
 #[derive(Clone, Copy, Debug)]
 pub struct Draw<'a> {
-    /// Key of this visit (the caller mixes run seed and epoch into it).
-    pub seed: u64,
+    /// A key that is the same over the whole run.
+    pub run: u64,
+    /// A key that is new at each epoch.
+    pub epoch: u64,
+    /// A key that is new at each step.
+    pub step: u64,
     /// Index of each image in its data set.
     pub examples: &'a [u64],
     /// Class of each image.
     pub labels: &'a [usize],
+}
+
+/// Running averages of a network's predictions on the images of a batch.
+#[derive(Clone, Copy, Debug)]
+pub struct Memory<'a> {
+    /// One `[batch, classes]` per exit; a row of zeros for an image that was not seen yet.
+    pub averages: &'a [Tensor<2>],
+    /// Share of the training that is done, in `[0, 1)`.
+    pub done: f64,
+}
+
+/// Which predictions a loss wants remembered, and for how long.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Remember {
+    /// On which images.
+    pub what: Remembered,
+    /// Each visit makes the average `momentum * average + (1 - momentum) * prediction`, from zero.
+    pub momentum: f64,
+}
+
+/// Images whose predictions are remembered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Remembered {
+    /// The clean ones.
+    Clean,
+    /// The adversarial ones.
+    Adversarial,
 }
 
 /// A training loss over the exits of a network.
@@ -34,8 +102,15 @@ pub trait ExitLoss {
     /// The terms, batch means per exit.
     ///
     /// # Panics
-    /// If the number of exits differs between the inputs or from what the loss was made for.
+    /// If the number of exits differs between the inputs or from what the loss was made for, or an
+    /// input that this loss needs is missing.
     fn terms(&self, input: LossInput<'_>) -> LossTerms;
+
+    /// Which predictions must come back as [`LossInput::memory`] at an image's next visit; none for
+    /// most losses.
+    fn remember(&self) -> Option<Remember> {
+        None
+    }
 }
 
 /// A loss in a configuration file; `kind` names it.
@@ -46,8 +121,22 @@ pub trait ExitLoss {
 pub enum LossConfig {
     /// Clean plus adversarial cross-entropy of every exit (Hu et al. 2020).
     AdversarialTraining(AdversarialTraining),
+    /// Self-distillation from the last exit (Phuong and Lampert 2019).
+    Skd(SkdConfig),
+    /// Adversarially robust distillation from the last exit (Goldblum et al. 2020).
+    Ard(ArdConfig),
+    /// A penalty on the weights of the classifiers (Chen et al. 2022).
+    Lw(Lw),
     /// NEO-KD (Ham et al. 2023).
     NeoKd(NeoKdConfig),
+    /// TRADES on every exit (Zhang et al. 2019).
+    Trades(Trades),
+    /// MART on every exit (Wang et al. 2020).
+    Mart(Mart),
+    /// Adversarial training with temporal ensembling (Dong et al. 2022).
+    PgdTe(PgdTe),
+    /// TRADES with temporal ensembling (Dong et al. 2022).
+    TradesTe(TradesTe),
 }
 
 impl LossConfig {
@@ -56,14 +145,25 @@ impl LossConfig {
     /// # Errors
     /// A sentence that names the key inside the section, its value and the cure.
     pub fn init(&self, exits: usize) -> Result<Box<dyn ExitLoss + Send + Sync>, String> {
-        match self {
-            Self::AdversarialTraining(loss) => {
-                loss.validate()?;
-                Ok(Box::new(loss.clone()))
-            }
-            Self::NeoKd(config) => Ok(Box::new(NeoKd::new(config.clone(), exits)?)),
-        }
+        Ok(match self {
+            Self::AdversarialTraining(loss) => checked(loss, loss.validate())?,
+            Self::Skd(config) => Box::new(Skd::new(config.clone(), exits)?),
+            Self::Ard(config) => Box::new(Ard::new(config.clone(), exits)?),
+            Self::Lw(loss) => checked(loss, loss.validate())?,
+            Self::NeoKd(config) => Box::new(NeoKd::new(config.clone(), exits)?),
+            Self::Trades(loss) => checked(loss, loss.validate())?,
+            Self::Mart(loss) => checked(loss, loss.validate())?,
+            Self::PgdTe(loss) => checked(loss, loss.validate())?,
+            Self::TradesTe(loss) => checked(loss, loss.validate())?,
+        })
     }
+}
+
+fn checked<L: ExitLoss + Clone + Send + Sync + 'static>(
+    loss: &L,
+    valid: Result<(), String>,
+) -> Result<Box<dyn ExitLoss + Send + Sync>, String> {
+    valid.map(|()| Box::new(loss.clone()) as Box<_>)
 }
 
 pub(crate) fn finite_and_not_negative(key: &str, value: f64) -> Result<(), String> {

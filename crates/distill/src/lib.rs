@@ -8,17 +8,31 @@
 //! where its text leaves a question open, the choice made here is an option with a documented default.
 
 mod adversarial;
+mod ard;
+mod distillation;
 mod entropy;
 mod exit_loss;
+mod lw;
+mod mart;
 mod neo_kd;
 mod partition;
+mod self_distillation;
 mod teacher;
+mod temporal;
 mod terms;
+mod trades;
 
 pub use adversarial::AdversarialTraining;
-pub use entropy::{cross_entropy, soft_cross_entropy};
-pub use exit_loss::{Draw, ExitLoss, LossConfig, LossInput};
+pub use ard::{Ard, ArdConfig};
+pub use distillation::Averaged;
+pub use entropy::{cross_entropy, divergence, soft_cross_entropy};
+pub use exit_loss::{Draw, ExitLoss, LossConfig, LossInput, Memory, Remember, Remembered};
+pub use lw::Lw;
+pub use mart::Mart;
 pub use neo_kd::{NeoKd, NeoKdConfig};
-pub use partition::{NOBODY, Partition, TRUE_CLASS, orthogonal_labels};
+pub use partition::{Leftovers, NOBODY, Partition, PartitionConfig, Redrawn, TRUE_CLASS, orthogonal_labels};
+pub use self_distillation::{Skd, SkdConfig};
 pub use teacher::Teacher;
+pub use temporal::{Ensembling, PgdTe, TradesTe};
 pub use terms::{LossTerms, Term};
+pub use trades::Trades;

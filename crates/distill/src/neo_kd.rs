@@ -1,38 +1,50 @@
 //! NEO-KD: neighbour knowledge distillation and exit-wise orthogonal knowledge distillation
 //! (Ham et al., NeurIPS 2023, section 3.2; neo-kd.md section 2).
 
-use burn::tensor::Tensor;
-use burn::tensor::activation::softmax;
 use serde::{Deserialize, Serialize};
 
+use crate::distillation::{Averaged, Distillation};
 use crate::exit_loss::finite_and_not_negative;
-use crate::teacher::mix;
 use crate::{
-    AdversarialTraining, ExitLoss, LossInput, LossTerms, Partition, Teacher, Term, orthogonal_labels,
-    soft_cross_entropy,
+    AdversarialTraining, ExitLoss, LossInput, LossTerms, Partition, PartitionConfig, Teacher, Term, orthogonal_labels,
 };
 
 /// Settings of [`NeoKd`]. Defaults: alpha 3, beta 1 and the teacher as the paper gives them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct NeoKdConfig {
-    /// Weight of NKD; 3 in the paper (A.2).
+    /// Weight of NKD; 3 in the paper (A.2). At 0 it is not computed: EOKD only.
     pub alpha: f64,
-    /// Weight of EOKD; 1 in the paper (A.2).
+    /// Weight of EOKD; 1 in the paper (A.2). At 0 it is not computed: NKD only.
     pub beta: f64,
     /// Weight of both at each exit; empty means 1 everywhere. The paper has `[1, 1, 1]` for three
     /// exits, 1.5 for the last two of five and the last four of seven (A.2).
     pub gamma: Vec<f64>,
     /// Whose clean answers NKD distils.
     pub teacher: Teacher,
+    /// What is averaged where several exits teach; probabilities by default.
+    pub averaged: Averaged,
+    /// Temperature of both distillations, teacher and student; 1 by default, as the readable parts of
+    /// the paper mention none (neo-kd.md section 8, point 10).
+    pub temperature: f64,
+    /// Which wrong classes each exit keeps in EOKD, and when that is redrawn.
+    pub partition: PartitionConfig,
     /// The cross-entropy terms beside the distillation.
     pub base: AdversarialTraining,
 }
 
 impl Default for NeoKdConfig {
     fn default() -> Self {
-        let (teacher, base) = (Teacher::default(), AdversarialTraining::default());
-        Self { alpha: 3.0, beta: 1.0, gamma: Vec::new(), teacher, base }
+        Self {
+            alpha: 3.0,
+            beta: 1.0,
+            gamma: Vec::new(),
+            teacher: Teacher::default(),
+            averaged: Averaged::Softmax,
+            temperature: 1.0,
+            partition: PartitionConfig::default(),
+            base: AdversarialTraining::default(),
+        }
     }
 }
 
@@ -47,12 +59,14 @@ impl Default for NeoKdConfig {
 /// [`orthogonal_labels`].
 ///
 /// Remembered or chosen, not read in the paper (neo-kd.md sections 2.4 and 8): softmax is averaged
-/// rather than logits, temperature 1, the teacher is detached, the partition is redrawn per visit.
+/// rather than logits, temperature 1, the teacher is detached, the partition is redrawn per visit. All
+/// but the detaching are options. At another temperature T both distillations are
+/// `T^2 H(softmax(./T), ./T)`.
 #[derive(Clone, Debug)]
 pub struct NeoKd {
     config: NeoKdConfig,
     gamma: Vec<f64>,
-    matrix: Vec<Vec<f64>>,
+    distillation: Distillation,
 }
 
 impl NeoKd {
@@ -77,29 +91,29 @@ impl NeoKd {
         for value in &gamma {
             finite_and_not_negative("gamma", *value)?;
         }
-        let matrix = config.teacher.matrix(exits)?;
-        Ok(Self { config, gamma, matrix })
+        let distillation = Distillation::new(&config.teacher, config.averaged, config.temperature, exits)?;
+        Ok(Self { config, gamma, distillation })
     }
 
     /// The terms with a given partition; [`ExitLoss::terms`] draws one.
     pub fn terms_with(&self, input: LossInput<'_>, partition: &Partition) -> LossTerms {
         let exits = self.gamma.len();
         assert_eq!(input.clean.len(), exits, "the loss was made for {exits} exits");
-        let answers: Vec<Tensor<2>> =
-            input.clean.iter().map(|logits| softmax(logits.clone().without_autodiff(), 1)).collect();
-        let teachers = mix(&answers, &self.matrix);
+        let weights = |factor: f64| self.gamma.iter().map(|gamma| gamma * factor).collect();
         let students = || input.adversarial.iter();
 
-        let nkd = students().zip(&teachers).map(|(student, teacher)| soft_cross_entropy(student, teacher));
-        let eokd = students()
-            .zip(&answers)
-            .enumerate()
-            .map(|(exit, (student, answer))| soft_cross_entropy(student, &orthogonal_labels(answer, partition, exit)));
-        let weights = |factor: f64| self.gamma.iter().map(|gamma| gamma * factor).collect();
-
         let mut loss = self.config.base.terms(input);
-        loss.terms.push(Term::new("nkd", nkd.collect(), weights(self.config.alpha)));
-        loss.terms.push(Term::new("eokd", eokd.collect(), weights(self.config.beta)));
+        if self.config.alpha > 0.0 {
+            let teachers = self.distillation.teachers(input.clean);
+            let nkd = students().zip(&teachers).map(|(student, teacher)| self.distillation.teach(student, teacher));
+            loss.terms.push(Term::new("nkd", nkd.collect(), weights(self.config.alpha)));
+        }
+        if self.config.beta > 0.0 {
+            let answers = self.distillation.answers(input.clean);
+            let labels = answers.iter().enumerate().map(|(exit, answer)| orthogonal_labels(answer, partition, exit));
+            let eokd = students().zip(labels).map(|(student, label)| self.distillation.teach(student, &label));
+            loss.terms.push(Term::new("eokd", eokd.collect(), weights(self.config.beta)));
+        }
         loss
     }
 }
@@ -107,7 +121,8 @@ impl NeoKd {
 impl ExitLoss for NeoKd {
     fn terms(&self, input: LossInput<'_>) -> LossTerms {
         let logits = &input.clean[0];
-        let partition = Partition::per_visit(input.draw, self.gamma.len(), logits.dims()[1], &logits.device());
+        let (exits, classes) = (self.gamma.len(), logits.dims()[1]);
+        let partition = Partition::draw(self.config.partition, input.draw, exits, classes, &logits.device());
         self.terms_with(input, &partition)
     }
 }

@@ -11,7 +11,9 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Teacher {
-    /// Exit `i` teaches itself: clean answer to adversarial answer ("none" in the paper's ablation).
+    /// Exit `i` teaches itself: clean answer to adversarial answer; `own`, or `none` as in the paper's
+    /// ablation.
+    #[serde(alias = "none")]
     Own,
     /// The mean of the neighbouring exits.
     Neighbours {

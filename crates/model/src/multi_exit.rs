@@ -1,7 +1,7 @@
 //! The trait of a multi-exit network, the logits that it gives, and the frozen copy that attacks
 //! and evaluations see.
 
-use burn::module::Module;
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Int, Tensor};
 
 use crate::ExitCost;
@@ -58,6 +58,11 @@ pub trait MultiExit: Module {
     /// A network without such a form keeps the default, which changes nothing.
     fn folded(self) -> Self {
         self
+    }
+
+    /// Weight of the last linear layer of every exit, for losses that penalise it; none by default.
+    fn head_weights(&self) -> Vec<Tensor<2>> {
+        Vec::new()
     }
 
     /// Logits of all exits.
@@ -159,6 +164,26 @@ impl ExitLogits {
         &self.logits
     }
 
+    /// The logits of some of the computed exits.
+    ///
+    /// # Panics
+    /// If one of them was not computed.
+    pub fn only(&self, exits: &[usize]) -> Self {
+        let logits = exits.iter().map(|&exit| self.get(exit).expect("logits of a computed exit").clone()).collect();
+        Self { exits: exits.to_vec(), logits }
+    }
+
+    /// The logits of the first `images` images.
+    pub fn first(self, images: usize) -> Self {
+        let logits = self.logits.into_iter().map(|logits| logits.narrow(0, 0, images)).collect();
+        Self { exits: self.exits, logits }
+    }
+
+    /// The same logits without the record that gradients flow back along.
+    pub fn untracked(self) -> Self {
+        Self { exits: self.exits, logits: self.logits.into_iter().map(Tensor::inner).collect() }
+    }
+
     /// The logits of the only exit that was computed.
     ///
     /// # Panics
@@ -192,19 +217,52 @@ impl ExitLogits {
 }
 
 /// A copy of a network as attacks and evaluations see it: parameters untracked, batch-norm and
-/// dropout in evaluation mode, running statistics not shared with the original.
+/// dropout in evaluation mode (or, for a training attack that wants it, in training mode), running
+/// statistics not shared with the original.
 ///
 /// Inputs stay differentiable. Nothing done with a frozen copy changes the network that it was
 /// made from: Burn's `clone()` shares batch-norm statistics, `valid()`, used here, does not.
+///
+/// An image's logits and gradients are the same bits in a batch of any size. Matrix kernels take
+/// another path, which rounds otherwise, for a single row and for products of few entries; a batch that
+/// is so small is run together with copies of its first image.
 #[derive(Clone, Debug)]
 pub struct Frozen<M> {
     module: M,
+    /// Rows from which on a batch is run as it is.
+    rows: usize,
+}
+
+/// Entries up to which the matrix kernels of the CPU backend take their path for small products.
+const SMALL_PRODUCT: usize = 256;
+
+/// Finds the narrowest input of any matrix: a gradient with respect to it is the smallest product.
+struct Narrowest(usize);
+
+impl ModuleVisitor for Narrowest {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if D == 2 {
+            self.0 = self.0.min(param.val().dims()[0]);
+        }
+    }
 }
 
 impl<M: MultiExit> Frozen<M> {
     /// Freezes a copy of `model`; the original is left as it is.
     pub fn new(model: &M) -> Self {
-        Self { module: model.valid().folded() }
+        let module = model.valid().folded();
+        let mut narrowest = Narrowest(SMALL_PRODUCT);
+        module.visit(&mut narrowest);
+        Self { module, rows: (SMALL_PRODUCT / narrowest.0.max(1) + 1).max(2) }
+    }
+
+    /// As [`new`](Self::new), but with batch-norm and dropout in training mode, as Triple Wins makes
+    /// its training attacks. The copy's own running statistics move; the original's do not.
+    ///
+    /// Images are no longer independent of their batch, so nothing is to be judged with it.
+    pub fn in_training_mode(model: &M) -> Self {
+        // No copies beside a small batch: they would enter the batch's statistics.
+        Self { module: model.valid().train().map(&mut Untrack), rows: 0 }
     }
 
     /// Number of exits.
@@ -229,21 +287,35 @@ impl<M: MultiExit> Frozen<M> {
 
     /// Logits of all exits; see [`MultiExit::forward`].
     pub fn forward(&self, pixels: Tensor<4>) -> ExitLogits {
-        self.module.forward(pixels)
+        self.forward_at(pixels, &(0..self.exits()).collect::<Vec<_>>())
     }
 
     /// Logits of one exit from the prefix that leads to it; see [`MultiExit::forward_to`].
     pub fn forward_to(&self, pixels: Tensor<4>, exit: usize) -> Tensor<2> {
-        self.module.forward_to(pixels, exit)
+        self.forward_at(pixels, &[exit]).into_single()
     }
 
     /// Logits of some exits; see [`MultiExit::forward_at`].
     pub fn forward_at(&self, pixels: Tensor<4>, exits: &[usize]) -> ExitLogits {
-        self.module.forward_at(pixels, exits)
+        let images = pixels.dims()[0];
+        if images == 0 || images >= self.rows {
+            return self.module.forward_at(pixels, exits);
+        }
+        let copies = pixels.clone().narrow(0, 0, 1).repeat_dim(0, self.rows - images);
+        self.module.forward_at(Tensor::cat(vec![pixels, copies], 0), exits).first(images)
     }
 
     /// The frozen network itself, for stage-by-stage running.
     pub fn network(&self) -> &M {
         &self.module
+    }
+}
+
+/// Takes parameters out of the graph and leaves training flags alone.
+struct Untrack;
+
+impl ModuleMapper for Untrack {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        param.set_require_grad(false)
     }
 }

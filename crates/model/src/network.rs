@@ -166,4 +166,7 @@ impl MultiExit for Network {
     fn reseed(&self, key: u64) {
         each!(self, network => network.reseed(key))
     }
+    fn head_weights(&self) -> Vec<Tensor<2>> {
+        each!(self, network => network.head_weights())
+    }
 }

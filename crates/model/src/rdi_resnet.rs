@@ -327,6 +327,12 @@ impl MultiExit for RdiResNet {
         RdiResNetConfig::INPUT
     }
 
+    fn head_weights(&self) -> Vec<Tensor<2>> {
+        let early = self.early.iter().map(|head| &head.linear);
+        let middle = self.middle.iter().map(|head| &head.linear);
+        early.chain(middle).chain(&self.late).map(|linear| linear.weight.val()).collect()
+    }
+
     fn costs(&self) -> Vec<ExitCost> {
         self.config.costs()
     }

@@ -215,6 +215,10 @@ impl MultiExit for SmallCnn {
         }
     }
 
+    fn head_weights(&self) -> Vec<Tensor<2>> {
+        [&self.exit1.head, &self.exit2, &self.exit3].map(|head| head.fc3.weight.val()).into()
+    }
+
     fn costs(&self) -> Vec<ExitCost> {
         self.config.costs()
     }

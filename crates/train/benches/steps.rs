@@ -347,13 +347,8 @@ impl Trainer {
                 let frozen = Frozen::new(&self.model);
                 let pixels = perturb(&frozen, &data.batch, attack, threat, 1).expect("a valid attack").pixels;
                 let adversarial = self.model.forward(pixels);
-                let draw = Draw { seed: 1, examples: &data.batch.examples, labels: &data.labels };
-                let input = LossInput {
-                    clean: clean.as_slice(),
-                    adversarial: adversarial.as_slice(),
-                    labels: &data.batch.labels,
-                    draw,
-                };
+                let draw = Draw { run: 1, epoch: 1, step: 1, examples: &data.batch.examples, labels: &data.labels };
+                let input = LossInput::new(clean.as_slice(), adversarial.as_slice(), &data.batch.labels, draw);
                 Some(self.loss.terms(input).total())
             }
         };

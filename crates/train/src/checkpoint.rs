@@ -1,9 +1,10 @@
 //! A training run frozen in one file: weights, optimizer, position and configuration.
 //!
-//! The file is safetensors: `model/NAME` and `optimizer/NAME` tensors, and a JSON header entry with
-//! the rest. Random state needs no place in it, since every draw is a function of (seed, purpose,
-//! epoch or step, example); the schedule needs none, since the rate is a function of the step. The
-//! header's SHA-256 covers everything, and the file is replaced atomically.
+//! The file is safetensors: `model/NAME` and `optimizer/NAME` tensors, what else a configuration makes
+//! a run remember (`average/NAME`, `predictions/averages`), and a JSON header entry with the rest.
+//! Random state needs no place in it, since every draw is a function of (seed, purpose, epoch or step,
+//! example); the schedule needs none, since the rate is a function of the step. The header's SHA-256
+//! covers everything, and the file is replaced atomically.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -11,15 +12,18 @@ use std::path::{Path, PathBuf};
 use burn::module::Module;
 use burn::tensor::Device;
 use neokd_attack::Passes;
-use neokd_model::weights::{self, Metadata, TensorMap, WeightsError};
+use neokd_model::weights::{self, HostTensor, Metadata, TensorMap, WeightsError};
 use neokd_model::{ModelConfig, Network};
 use serde::{Deserialize, Serialize};
 
+use crate::best::Best;
 use crate::optimizer::{Optimizer, OptimizerState};
+use crate::predictions::Predictions;
 use crate::{Error, RunConfig, files};
 
 const PROGRESS_KEY: &str = "neokd.progress";
 const CONFIG_KEY: &str = "neokd.config";
+const PREDICTIONS_KEY: &str = "predictions/averages";
 const SCHEMA: u32 = 1;
 
 /// How far a run has come.
@@ -35,6 +39,12 @@ pub struct Progress {
     pub passes: Passes,
     /// Wall time spent on training so far, in seconds, over all sessions.
     pub seconds: f64,
+    /// The best look at held-out images so far, where one is kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub best: Option<Best>,
+    /// The first step at which catastrophic overfitting was seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alarm: Option<u64>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -50,6 +60,10 @@ pub struct TrainingState {
     pub model: Network,
     /// The optimizer.
     pub optimizer: Optimizer,
+    /// The average of its weights, untracked, where one is kept.
+    pub average: Option<Network>,
+    /// What the network said before, for a loss that asks for it.
+    pub predictions: Option<Predictions>,
     /// Where training stands.
     pub progress: Progress,
 }
@@ -58,11 +72,19 @@ impl TrainingState {
     /// The state before the first step.
     pub fn start(config: &RunConfig, device: &Device) -> Self {
         let seed = crate::seeds::key(config.seed, crate::seeds::Purpose::Weights, 0);
+        let model = config.model.init(seed, device).train();
         Self {
-            model: config.model.init(seed, device).train(),
+            average: config.training.ema.map(|_| model.valid()),
+            model,
             optimizer: Optimizer::new(&config.training.optimizer),
+            predictions: predictions(config),
             progress: Progress::default(),
         }
+    }
+
+    /// The network that stands for the run at this point: the average where one is kept.
+    pub fn judged(&self) -> &Network {
+        self.average.as_ref().unwrap_or(&self.model)
     }
 
     /// Writes the state to `path`, atomically.
@@ -81,6 +103,10 @@ impl TrainingState {
         ]);
         let mut tensors = prefixed("model/", model);
         tensors.append(&mut prefixed("optimizer/", optimizer.tensors));
+        if let Some(average) = &self.average {
+            tensors.append(&mut prefixed("average/", weights::collect(average).map_err(Error::weights(path))?));
+        }
+        tensors.extend(self.predictions.iter().map(|kept| (PREDICTIONS_KEY.to_string(), kept.to_host())));
         let bytes = weights::encode(&tensors, &metadata).map_err(Error::weights(path))?;
         files::write_atomically(path, &bytes)
     }
@@ -92,18 +118,43 @@ impl TrainingState {
     pub fn load(config: &RunConfig, path: &Path, device: &Device) -> Result<Self, Error> {
         let contents = Contents::read(path)?;
         contents.check_network(config)?;
-        let (_, network, saved) = contents.into_parts(device)?;
-        let saved = saved.ok_or_else(|| no_training_state(path))?;
+        let network = apply(&contents.model, contents.weights, path, device)?;
+        let saved = contents.training.ok_or_else(|| no_training_state(path))?;
         let state = OptimizerState { tensors: saved.optimizer, scalars: saved.header.optimizer_scalars };
         let optimizer = Optimizer::new(&config.training.optimizer).with_state(state, device).map_err(|name| {
             let why = "does not fit training.optimizer; resume with the configuration that wrote it";
             Error::Checkpoint { file: path.to_path_buf(), why: format!("optimizer state {name} {why}") }
         })?;
-        Ok(Self { model: network.train(), optimizer, progress: saved.header.progress })
+        let average = match config.training.ema {
+            Some(_) => Some(apply(&config.model, saved.average, path, device)?.valid()),
+            None => None,
+        };
+        let unfit = |why: &str| Error::Checkpoint { file: path.to_path_buf(), why: why.to_string() };
+        let predictions = match (predictions(config), saved.predictions) {
+            (Some(empty), Some(stored)) => Some(empty.restored(stored).ok_or_else(|| {
+                unfit("its running averages are of another number of exits or classes; it belongs to another run")
+            })?),
+            (Some(_), None) => {
+                return Err(unfit(
+                    "it lacks the running averages that training.loss needs; resume with the configuration that wrote \
+                     it",
+                ));
+            }
+            (None, _) => None,
+        };
+        Ok(Self { model: network.train(), average, optimizer, predictions, progress: saved.header.progress })
     }
 }
 
-/// The network in a checkpoint or weights file, for evaluation.
+/// Room for the predictions that the configured loss wants remembered, if it does.
+fn predictions(config: &RunConfig) -> Option<Predictions> {
+    let exits = config.model.exits();
+    let remember = config.training.loss.init(exits).ok()?.remember();
+    remember.map(|_| Predictions::new(exits, config.model.classes()))
+}
+
+/// The network in a checkpoint or weights file, for evaluation: of a checkpoint with averaged weights,
+/// the average.
 ///
 /// # Errors
 /// As [`Contents::read`] and [`Contents::network`].
@@ -123,6 +174,9 @@ pub struct Contents {
 struct Saved {
     header: Header,
     optimizer: TensorMap,
+    /// Of the weights; empty where none is kept.
+    average: TensorMap,
+    predictions: Option<HostTensor>,
 }
 
 impl Contents {
@@ -152,7 +206,12 @@ impl Contents {
                         header.schema
                     )));
                 }
-                Some(Saved { header, optimizer: take(&mut tensors, "optimizer/") })
+                Some(Saved {
+                    header,
+                    optimizer: take(&mut tensors, "optimizer/"),
+                    average: take(&mut tensors, "average/"),
+                    predictions: tensors.remove(PREDICTIONS_KEY),
+                })
             }
         };
         let weights = if training.is_some() { take(&mut tensors, "model/") } else { tensors };
@@ -189,13 +248,23 @@ impl Contents {
         }
     }
 
-    /// The network, for evaluation.
+    /// The network, for evaluation: of a checkpoint with averaged weights, the average.
     ///
     /// # Errors
     /// [`Error::Checkpoint`] lists the tensors that do not fit it.
     pub fn network(self, device: &Device) -> Result<(ModelConfig, Network), Error> {
-        let (model, network, _) = self.into_parts(device)?;
-        Ok((model, network))
+        let judged = self.judged();
+        let network = apply(&judged.model, judged.weights, &judged.path, device)?;
+        Ok((judged.model, network))
+    }
+
+    /// As [`network`](Self::network), but the weights of the last step, averaged or not.
+    ///
+    /// # Errors
+    /// As [`network`](Self::network).
+    pub fn last_network(self, device: &Device) -> Result<(ModelConfig, Network), Error> {
+        let network = apply(&self.model, self.weights, &self.path, device)?;
+        Ok((self.model, network))
     }
 
     /// As [`network`](Self::network), also where the tensors have the original code's names.
@@ -203,22 +272,30 @@ impl Contents {
     /// # Errors
     /// [`Error::Checkpoint`] lists the tensors that do not fit, under the names that fit more of them.
     pub fn network_of_any_names(self, device: &Device) -> Result<(ModelConfig, Network), Error> {
-        let ours = match weights::apply(self.model.init(0, device), self.weights.clone()) {
+        let judged = self.judged();
+        let ours = match weights::apply(judged.model.init(0, device), judged.weights.clone()) {
             Err(WeightsError::Mismatch(report)) => report,
-            result => return Ok((self.model, result.map_err(Error::weights(&self.path))?)),
+            result => return Ok((judged.model, result.map_err(Error::weights(&judged.path))?)),
         };
-        let found = weights::from_pytorch(&self.model, self.weights, device).map_err(|theirs| match theirs {
+        let found = weights::from_pytorch(&judged.model, judged.weights, device).map_err(|theirs| match theirs {
             WeightsError::Mismatch(theirs) if theirs.count() < ours.count() => WeightsError::Mismatch(theirs),
             WeightsError::Mismatch(_) => WeightsError::Mismatch(ours),
             other => other,
         });
-        Ok((self.model, found.map_err(Error::weights(&self.path))?))
+        Ok((judged.model, found.map_err(Error::weights(&judged.path))?))
     }
 
-    fn into_parts(self, device: &Device) -> Result<(ModelConfig, Network, Option<Saved>), Error> {
-        let network = weights::apply(self.model.init(0, device), self.weights).map_err(Error::weights(&self.path))?;
-        Ok((self.model, network, self.training))
+    /// The same with the average in the place of the weights, where there is one.
+    fn judged(mut self) -> Self {
+        if let Some(saved) = self.training.as_mut().filter(|saved| !saved.average.is_empty()) {
+            self.weights = std::mem::take(&mut saved.average);
+        }
+        self
     }
+}
+
+fn apply(model: &ModelConfig, weights: TensorMap, path: &Path, device: &Device) -> Result<Network, Error> {
+    weights::apply(model.init(0, device), weights).map_err(Error::weights(path))
 }
 
 fn no_training_state(path: &Path) -> Error {

@@ -2,6 +2,7 @@
 //! that a closed pipe ends the program quietly.
 
 mod calibrate;
+mod compare;
 mod config;
 mod convert;
 mod data;
@@ -41,6 +42,8 @@ enum Command {
     Train(train::Args),
     /// Score a run or a weights file, clean and attacked
     Evaluate(evaluate::Args),
+    /// Train and score several methods under the same conditions, over seeds, and print one table
+    Compare(compare::Args),
     /// Find confidence thresholds for a budget on validation images
     Calibrate(calibrate::Args),
     /// Print multiply-adds and parameters per exit
@@ -115,6 +118,7 @@ fn run(cli: Cli) -> Result<(), Error> {
     match cli.command {
         Command::Train(args) => train::run(args, &mut out),
         Command::Evaluate(args) => evaluate::run(args, &mut out),
+        Command::Compare(args) => compare::run(args, &mut out),
         Command::Calibrate(args) => calibrate::run(args, &mut out),
         Command::Cost(args) => model::cost(args, &mut out),
         Command::Convert(args) => convert::run(args, &mut out),

@@ -7,7 +7,7 @@ mod suggest;
 
 use std::path::{Path, PathBuf};
 
-use neokd_attack::{AttackConfig, ThreatConfig};
+use neokd_attack::{AttackConfig, Target, ThreatConfig};
 use neokd_datasets::{Augmentation, KnownDataset, Storage};
 use neokd_distill::LossConfig;
 use neokd_model::ModelConfig;
@@ -15,8 +15,13 @@ use serde::{Deserialize, Serialize};
 use toml::Table;
 
 use crate::Error;
+use crate::awp::AwpConfig;
+use crate::cutmix::CutmixConfig;
+use crate::ema::EmaConfig;
 use crate::optimizer::OptimizerConfig;
+use crate::probe::ProbeConfig;
 use crate::schedule::ScheduleConfig;
+use crate::training_attack::{AttackMode, TrainingAttackConfig};
 
 pub use presets::{PRESETS, Preset};
 
@@ -81,13 +86,44 @@ pub struct TrainingConfig {
     #[serde(default = "defaults::checkpoint_every")]
     pub checkpoint_every_steps: u64,
     /// The attack that makes the adversarial batch.
-    pub attack: AttackConfig,
+    pub attack: TrainingAttackConfig,
+    /// Whether batch-norm and dropout are in evaluation or in training mode while it does.
+    #[serde(default)]
+    pub attack_mode: AttackMode,
+    /// Whether the network sees the clean and the adversarial batch one after the other or as one.
+    #[serde(default)]
+    pub passes: PassesConfig,
     /// The loss.
     pub loss: LossConfig,
+    /// Share of each target that is spread over all classes, in `[0, 1)`; 0 leaves labels as they are.
+    #[serde(default)]
+    pub label_smoothing: f64,
+    /// Exchange boxes between the images of a batch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cutmix: Option<CutmixConfig>,
+    /// Lower the loss of the worst network nearby instead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub awp: Option<AwpConfig>,
+    /// Average the weights; validation, evaluation and `weights.safetensors` are then of the average.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ema: Option<EmaConfig>,
     /// The optimizer.
     pub optimizer: OptimizerConfig,
     /// The learning rate.
     pub schedule: ScheduleConfig,
+}
+
+/// How the clean and the adversarial batch go through the network (neo-kd.md section 2.4): it matters
+/// to batch-norm, which takes its statistics from what it sees at once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PassesConfig {
+    /// One after the other, each with statistics of its own, as in the public Triple Wins code; the
+    /// default.
+    #[default]
+    Separate,
+    /// As one batch of twice the size.
+    Joint,
 }
 
 /// How a run is watched on held-out training images.
@@ -98,6 +134,16 @@ pub struct ValidationConfig {
     pub every_steps: u64,
     /// Number of held-out images, the first of the validation split.
     pub images: usize,
+    /// Keep the network of the look with the highest robust accuracy (mean over exits) beside the last
+    /// one; evaluation and `weights.safetensors` are then of the best.
+    #[serde(default)]
+    pub keep_best: bool,
+    /// End the training after so many looks that were not better than the best; 0: never.
+    #[serde(default)]
+    pub patience: u64,
+    /// Watch for catastrophic overfitting.
+    #[serde(default)]
+    pub probe: ProbeConfig,
 }
 
 /// How a run is judged on test images.
@@ -205,15 +251,32 @@ impl RunConfig {
             return fail("data.storage = \"memory\": ", why.to_string());
         }
         let exits = self.model.exits();
-        for (section, attack) in
-            [("training.attack.", &self.training.attack), ("evaluation.attack.", &self.evaluation.attack)]
-        {
-            if let Some(why) = attack.problem(exits) {
+        let (training, evaluation) = (&self.training.attack, &self.evaluation.attack);
+        for (section, problem, objective) in [
+            ("training.attack.", training.problem(exits), training.objective()),
+            ("evaluation.attack.", evaluation.problem(exits), evaluation.objective()),
+        ] {
+            if let Some(why) = problem {
                 return fail(section, why);
+            }
+            if objective == Target::Policy {
+                let why = "objective = \"policy\": there is no deployed policy here; take max-average or average";
+                return fail(section, why.to_string());
             }
         }
         if let Err(why) = self.training.loss.init(exits) {
             return fail("training.loss.", why);
+        }
+        for (section, why) in [
+            ("training.cutmix.", self.training.cutmix.and_then(|cutmix| cutmix.problem())),
+            ("training.awp.", self.training.awp.and_then(|awp| awp.problem())),
+            ("training.ema.", self.training.ema.and_then(|ema| ema.problem())),
+            ("validation.probe.", self.validation.probe.problem()),
+            ("", self.options_problem()),
+        ] {
+            if let Some(why) = why {
+                return fail(section, why);
+            }
         }
         if let Some(why) = self.training.optimizer.problem() {
             return fail("training.optimizer.", why);
@@ -232,6 +295,26 @@ impl RunConfig {
             }
         }
         Ok(())
+    }
+}
+
+impl RunConfig {
+    /// Why options make no sense beside each other, if so: the key, its value and the cure.
+    fn options_problem(&self) -> Option<String> {
+        let training = &self.training;
+        if !(0.0..1.0).contains(&training.label_smoothing) {
+            return Some(format!("training.label_smoothing = {}: must be in [0, 1)", training.label_smoothing));
+        }
+        if self.validation.patience > 0 && !self.validation.keep_best {
+            let patience = self.validation.patience;
+            return Some(format!("validation.patience = {patience}: needs validation.keep_best = true"));
+        }
+        let remembers = training.loss.init(self.model.exits()).is_ok_and(|loss| loss.remember().is_some());
+        (training.cutmix.is_some() && remembers).then(|| {
+            "training.cutmix: a mixed image has no predictions of its own to remember; leave it out with this \
+             training.loss"
+                .to_string()
+        })
     }
 }
 

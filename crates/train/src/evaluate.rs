@@ -2,7 +2,7 @@
 //! at all exits (neo-kd.md 4.1), and what exit policies make of the answers (4.2).
 
 use burn::tensor::{Device, Int, Tensor};
-use neokd_attack::{Attack, Audit, Passes, Threat};
+use neokd_attack::{AnyAttack, Audit, Passes, Threat};
 use neokd_datasets::Images;
 use neokd_model::policy::Policy;
 use neokd_model::{ExitLogits, Frozen, MultiExit};
@@ -11,6 +11,7 @@ use crate::Error;
 use crate::batches::Batches;
 use crate::dynamic::{Dynamic, Leaving};
 use crate::interval::Share;
+use crate::transfer::Fooled;
 
 /// What is to be scored, and how.
 #[derive(Clone, Copy, Debug)]
@@ -24,7 +25,7 @@ pub struct Evaluation<'a, M> {
     /// Images per pass; does not change the result.
     pub batch_size: usize,
     /// The attacks.
-    pub attacks: &'a [Attack],
+    pub attacks: &'a [AnyAttack],
     /// How far they may go.
     pub threat: &'a Threat,
     /// Key of their random numbers.
@@ -55,6 +56,8 @@ pub struct AttackScores {
     pub exits: Vec<Share>,
     /// Under each policy, on the same adversarial images.
     pub policies: Vec<Dynamic>,
+    /// Per exit, the share misclassified among the images that all exits classify correctly when clean.
+    pub fooled: Vec<Share>,
     /// Worst of all batches.
     pub audit: Audit,
     /// Spent on this attack.
@@ -75,9 +78,11 @@ impl<M: MultiExit> Evaluation<'_, M> {
             let logits = self.model.forward(data.batch.pixels.clone());
             clean.add(&logits, &data.batch.labels, &data.labels)?;
             clean.passes += Passes::forward(data.batch.len());
+            let right = logits.correct(&data.batch.labels);
             for (attack, tally) in self.attacks.iter().zip(&mut attacked) {
                 let outcome = neokd_attack::run(self.model, &data.batch, attack, self.threat, self.key)?;
                 tally.add(&outcome.logits, &data.batch.labels, &data.labels)?;
+                tally.fooled.add(&right, &outcome.logits, &data.batch.labels)?;
                 let audit = outcome.adversarial.audit;
                 tally.audit = Some(tally.audit.map_or(audit, |so_far| so_far.merge(audit)));
                 tally.passes += outcome.adversarial.passes;
@@ -92,6 +97,7 @@ impl<M: MultiExit> Evaluation<'_, M> {
             .map(|tally| AttackScores {
                 exits: tally.shares(n),
                 policies: dynamics(tally),
+                fooled: tally.fooled.shares(),
                 audit: tally.audit.unwrap_or_default(),
                 passes: tally.passes,
             })
@@ -104,6 +110,7 @@ impl<M: MultiExit> Evaluation<'_, M> {
 struct Tally {
     correct: Vec<u64>,
     leaving: Vec<Leaving>,
+    fooled: Fooled,
     audit: Option<Audit>,
     passes: Passes,
 }
@@ -112,7 +119,7 @@ impl Tally {
     fn new<M: MultiExit>(evaluation: &Evaluation<'_, M>) -> Self {
         let exits = evaluation.model.exits();
         let leaving = evaluation.policies.iter().map(|policy| Leaving::new(policy.clone(), exits)).collect();
-        Self { correct: vec![0; exits], leaving, audit: None, passes: Passes::default() }
+        Self { correct: vec![0; exits], leaving, fooled: Fooled::new(exits), audit: None, passes: Passes::default() }
     }
 
     fn add(&mut self, logits: &ExitLogits, on_device: &Tensor<1, Int>, labels: &[usize]) -> Result<(), Error> {

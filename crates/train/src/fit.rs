@@ -7,20 +7,25 @@
 use std::ops::Range;
 use std::time::Instant;
 
+use burn::module::Module;
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor};
-use neokd_attack::{Attack, Passes, Threat};
+use neokd_attack::{Adversarial, AnyAttack, Passes, Threat};
 use neokd_datasets::{DataSplits, Images};
-use neokd_distill::{Draw, ExitLoss, LossInput, LossTerms};
-use neokd_model::{Frozen, MultiExit};
+use neokd_distill::{Draw, ExitLoss, LossInput, LossTerms, Memory};
+use neokd_model::{Frozen, MultiExit, Network, weights};
 
 use crate::batches::{self, Batches, LabelledBatch};
-use crate::checkpoint::TrainingState;
+use crate::best::Best;
+use crate::checkpoint::{Progress, TrainingState};
+use crate::config::PassesConfig;
 use crate::evaluate::Evaluation;
-use crate::metrics::{MetricsLog, StepRecord, TermRecord, ValidationRecord};
+use crate::metrics::{MetricsLog, ProbeRecord, StepRecord, TermRecord, ValidationRecord};
 use crate::run_dir::RunDir;
 use crate::seeds::{Purpose, key};
 use crate::stop::Stop;
+use crate::targets::Targets;
+use crate::training_attack::{AttackMode, TrainingAttack};
 use crate::{Error, RunConfig};
 
 /// Who watches a run: a progress bar, or nobody.
@@ -29,6 +34,8 @@ pub trait Observer {
     fn step(&mut self, record: &StepRecord, plan: &Length);
     /// Held-out images were looked at.
     fn validated(&mut self, record: &ValidationRecord);
+    /// Exits withstand one gradient step and not many: catastrophic overfitting.
+    fn alarmed(&mut self, _record: &ProbeRecord) {}
 }
 
 /// Nobody watches.
@@ -82,7 +89,7 @@ pub struct Fit<'a> {
     training_images: &'a dyn Images,
     held_out: &'a dyn Images,
     device: &'a Device,
-    attack: Attack,
+    attack: TrainingAttack,
     threat: Threat,
     loss: Box<dyn ExitLoss + Send + Sync>,
     length: Length,
@@ -132,7 +139,7 @@ impl<'a> Fit<'a> {
             log.flush()?;
             state.save(self.config, &run.checkpoint_path())
         };
-        while state.progress.epoch < self.length.epochs {
+        while state.progress.epoch < self.length.epochs && !self.gives_up(state) {
             for batch in self.batches(state.progress.epoch, state.progress.position..self.length.steps_per_epoch) {
                 let record = self.step(state, &batch?)?;
                 observer.step(&record, &self.length);
@@ -141,8 +148,17 @@ impl<'a> Fit<'a> {
                 let step = state.progress.step;
                 if self.looks_at(step) {
                     let record = self.validate(state)?;
+                    self.keep_best(state, &record, run)?;
                     observer.validated(&record);
                     log.write_validation(record)?;
+                }
+                if self.config.validation.probe.is_due(step, &self.config.training.attack) {
+                    let record = self.probe_overfitting(state)?;
+                    if !record.collapsed.is_empty() {
+                        state.progress.alarm.get_or_insert(step);
+                        observer.alarmed(&record);
+                    }
+                    log.write_probe(record)?;
                 }
                 if stop.wanted(step) && step < self.length.steps() {
                     save(state, &mut log)?;
@@ -152,6 +168,12 @@ impl<'a> Fit<'a> {
                 if every > 0 && step.is_multiple_of(every) {
                     save(state, &mut log)?;
                 }
+                if self.gives_up(state) {
+                    break;
+                }
+            }
+            if state.progress.position < self.length.steps_per_epoch {
+                return save(state, &mut log);
             }
             state.progress.epoch += 1;
             state.progress.position = 0;
@@ -171,31 +193,129 @@ impl<'a> Fit<'a> {
 
     /// One training step.
     fn step(&self, state: &mut TrainingState, data: &LabelledBatch) -> Result<StepRecord, Error> {
-        let (seed, progress) = (self.config.seed, &mut state.progress);
-        let attack_key = key(seed, Purpose::TrainingAttack, progress.epoch);
-        let adversarial =
-            neokd_attack::perturb(&Frozen::new(&state.model), &data.batch, &self.attack, &self.threat, attack_key)?;
-
-        state.model.reseed(key(seed, Purpose::Dropout, progress.step));
-        let clean = state.model.forward(data.batch.pixels.clone());
-        let attacked = state.model.forward(adversarial.pixels);
-        let partition_key = key(seed, Purpose::Partition, progress.epoch);
-        let terms = self.loss.terms(LossInput {
-            clean: clean.as_slice(),
-            adversarial: attacked.as_slice(),
-            labels: &data.batch.labels,
-            draw: Draw { seed: partition_key, examples: &data.batch.examples, labels: &data.labels },
-        });
+        let lesson = self.lesson(&state.progress, data);
+        let data = &lesson.data;
+        let adversarial = self.perturb(state, data)?;
+        let (learner, extra) = self.learner(state, &lesson, &adversarial.pixels);
+        let (terms, answers) = self.judge(state, &learner, &lesson, &adversarial.pixels);
         let total = terms.total();
-        let gradients = GradientsParams::from_grads(total.backward(), &state.model);
+        let gradients = GradientsParams::from_grads(total.backward(), &learner);
 
+        let progress = &mut state.progress;
         let rate = self.config.training.schedule.rate(progress.step, self.length.steps());
         let (total, loss) = read(&terms, total, progress.step + 1)?;
         state.model = state.optimizer.step(rate, state.model.clone(), gradients);
+        if let (Some(ema), Some(average)) = (self.config.training.ema, state.average.take()) {
+            state.average = Some(ema.update(average, &state.model, progress.step));
+        }
+        if let (Some(remember), Some(predictions)) = (self.loss.remember(), &mut state.predictions) {
+            predictions.update(remember, &data.batch.examples, &answers.clean, &answers.adversarial)?;
+        }
         progress.step += 1;
         progress.position += 1;
-        progress.passes += adversarial.passes + Passes::gradient(2 * data.batch.len());
+        progress.passes += adversarial.passes + extra + Passes::gradient(2 * data.batch.len());
         Ok(StepRecord { step: progress.step, epoch: progress.epoch, rate, total, loss })
+    }
+
+    /// Attacks the batch, with a frozen copy of the network.
+    fn perturb(&self, state: &TrainingState, data: &LabelledBatch) -> Result<Adversarial, Error> {
+        let (seed, progress) = (self.config.seed, &state.progress);
+        let frozen = match self.config.training.attack_mode {
+            AttackMode::Evaluation => Frozen::new(&state.model),
+            AttackMode::Training => {
+                state.model.reseed(key(seed, Purpose::AttackDropout, progress.step));
+                Frozen::in_training_mode(&state.model)
+            }
+        };
+        let key = key(seed, Purpose::TrainingAttack, progress.epoch);
+        Ok(self.attack.perturb(&frozen, &data.batch, key)?)
+    }
+
+    /// The batch as it is learned from: boxes exchanged, targets mixed and smoothed, where asked for.
+    fn lesson(&self, progress: &Progress, data: &LabelledBatch) -> Lesson {
+        let training = &self.config.training;
+        if training.cutmix.is_none() && training.label_smoothing == 0.0 {
+            return Lesson { data: data.clone(), targets: None };
+        }
+        let classes = self.config.model.classes();
+        let targets = Targets::one_hot(&data.labels, classes);
+        let (data, targets) = match training.cutmix {
+            Some(cutmix) => cutmix.mix(data, targets, classes, key(self.config.seed, Purpose::Cutmix, progress.step)),
+            None => (data.clone(), targets),
+        };
+        let targets = targets.smoothed(training.label_smoothing).to_device(self.device);
+        Lesson { data, targets: Some(targets) }
+    }
+
+    /// The network whose loss is lowered: the trained one, or with AWP its worst neighbour; and what it
+    /// took to find that.
+    fn learner(&self, state: &TrainingState, lesson: &Lesson, adversarial: &Tensor<4>) -> (Network, Passes) {
+        let awp = self.config.training.awp.filter(|awp| self.done(&state.progress) >= awp.start);
+        let Some(awp) = awp else {
+            return (state.model.clone(), Passes::default());
+        };
+        // A copy with batch-norm statistics of its own: this pass must not count as training.
+        let copy = state.model.valid().train();
+        let (terms, _) = self.judge(state, &copy, lesson, adversarial);
+        let uphill = GradientsParams::from_grads(terms.total().backward(), &copy);
+        (awp.worst_neighbour(state.model.clone(), uphill), Passes::gradient(2 * lesson.data.batch.len()))
+    }
+
+    /// The loss of `model`, term by term, and its answers.
+    fn judge(
+        &self,
+        state: &TrainingState,
+        model: &Network,
+        lesson: &Lesson,
+        adversarial: &Tensor<4>,
+    ) -> (LossTerms, Answers) {
+        model.reseed(key(self.config.seed, Purpose::Dropout, state.progress.step));
+        let data = &lesson.data;
+        let answers = self.answers(model, data, adversarial);
+        let heads = model.head_weights();
+        let averages = state.predictions.as_ref().map(|kept| kept.of(&data.batch.examples, self.device));
+        let done = self.done(&state.progress);
+        let terms = self.loss.terms(LossInput {
+            targets: lesson.targets.as_ref(),
+            heads: &heads,
+            memory: averages.as_ref().map(|averages| Memory { averages, done }),
+            ..LossInput::new(&answers.clean, &answers.adversarial, &data.batch.labels, self.draw(&state.progress, data))
+        });
+        (terms, answers)
+    }
+
+    /// Runs the network on the clean and on the adversarial images.
+    fn answers(&self, model: &Network, data: &LabelledBatch, adversarial: &Tensor<4>) -> Answers {
+        let (clean, adversarial) = (data.batch.pixels.clone(), adversarial.clone());
+        match self.config.training.passes {
+            PassesConfig::Separate => Answers {
+                clean: model.forward(clean).as_slice().to_vec(),
+                adversarial: model.forward(adversarial).as_slice().to_vec(),
+            },
+            PassesConfig::Joint => {
+                let both = model.forward(Tensor::cat(vec![clean, adversarial], 0));
+                let half = data.batch.len();
+                let part = |from| both.as_slice().iter().map(|exit| exit.clone().narrow(0, from, half)).collect();
+                Answers { clean: part(0), adversarial: part(half) }
+            }
+        }
+    }
+
+    /// Share of the training that is done, in `[0, 1)`.
+    fn done(&self, progress: &Progress) -> f64 {
+        progress.step as f64 / self.length.steps() as f64
+    }
+
+    /// Where the loss's random numbers come from at this step.
+    fn draw<'b>(&self, progress: &Progress, data: &'b LabelledBatch) -> Draw<'b> {
+        let seed = self.config.seed;
+        Draw {
+            run: key(seed, Purpose::FixedPartition, 0),
+            epoch: key(seed, Purpose::Partition, progress.epoch),
+            step: key(seed, Purpose::BatchPartition, progress.step),
+            examples: &data.batch.examples,
+            labels: &data.labels,
+        }
     }
 
     /// The batches at the given positions of an epoch.
@@ -216,11 +336,11 @@ impl<'a> Fit<'a> {
     /// Accuracy on the first held-out training images, clean and under the training attack.
     fn validate(&self, state: &TrainingState) -> Result<ValidationRecord, Error> {
         let scored = Evaluation {
-            model: &Frozen::new(&state.model),
+            model: &Frozen::new(state.judged()),
             set: self.held_out,
             images: self.config.validation.images,
             batch_size: self.config.evaluation.batch_size,
-            attacks: &[self.attack],
+            attacks: &[AnyAttack::from(&self.attack.inside_the_ball())],
             threat: &self.threat,
             key: key(self.config.seed, Purpose::Validation, 0),
             policies: &[],
@@ -230,6 +350,46 @@ impl<'a> Fit<'a> {
         let robust = scored.attacks.into_iter().next().map(|attack| attack.exits).unwrap_or_default();
         Ok(ValidationRecord { step: state.progress.step, clean: scored.clean, robust })
     }
+
+    /// Remembers the best look so far and writes its network, where that is asked for.
+    fn keep_best(&self, state: &mut TrainingState, look: &ValidationRecord, run: &RunDir) -> Result<(), Error> {
+        if !self.config.validation.keep_best {
+            return Ok(());
+        }
+        let best = Best::after(state.progress.best, look);
+        state.progress.best = Some(best);
+        if !best.is_of(look.step) {
+            return Ok(());
+        }
+        let path = run.best_path();
+        let bytes = weights::encode_network(&self.config.model, state.judged()).map_err(Error::weights(&path))?;
+        crate::files::write_atomically(&path, &bytes)
+    }
+
+    /// Whether so many looks were no better than the best that the training is over.
+    fn gives_up(&self, state: &TrainingState) -> bool {
+        let patience = self.config.validation.patience;
+        patience > 0 && state.progress.best.is_some_and(|best| best.looks_since >= patience)
+    }
+
+    /// Looks at the trained network, not at its average, under one gradient step and under many.
+    fn probe_overfitting(&self, state: &TrainingState) -> Result<ProbeRecord, Error> {
+        let frozen = Frozen::new(&state.model);
+        let (probe, key) = (self.config.validation.probe, key(self.config.seed, Purpose::Validation, 1));
+        probe.look(&frozen, self.held_out, &self.threat, key, state.progress.step, self.device)
+    }
+}
+
+/// A batch as it is learned from.
+struct Lesson {
+    data: LabelledBatch,
+    targets: Option<Tensor<2>>,
+}
+
+/// Logits of all exits on the clean and on the adversarial images.
+struct Answers {
+    clean: Vec<Tensor<2>>,
+    adversarial: Vec<Tensor<2>>,
 }
 
 /// The loss's values on the host, in one read.

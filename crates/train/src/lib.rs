@@ -6,19 +6,26 @@
 //! batches      images of a data set as tensors, in an order that depends on (seed, epoch) alone
 //! fit          the training loop, readable top to bottom
 //! optimizer, schedule, checkpoint, run_dir, metrics   what the loop leans on
+//! training_attack, awp, cutmix, targets, ema, best, probe   options of the loop, one a file
 //! evaluate     accuracy per exit, clean and attacked
 //! report       the JSON that says what came out and how it was made
+//! compare      the reports of several methods side by side
 //! cli          the command line
 //! ```
 //!
 //! The networks, attacks and losses live in crates of their own and can be embedded without this one.
 
+pub mod awp;
 pub mod batches;
+pub mod best;
 pub mod checkpoint;
 pub mod cli;
+pub mod compare;
 pub mod config;
+pub mod cutmix;
 pub mod device;
 pub mod dynamic;
+pub mod ema;
 pub mod error;
 pub mod evaluate;
 pub mod files;
@@ -31,12 +38,17 @@ pub mod optimizer;
 pub mod pictures;
 pub mod plan;
 pub mod policy_file;
+pub mod predictions;
+pub mod probe;
 pub mod report;
 pub mod run_dir;
 pub mod schedule;
 pub mod seeds;
 pub mod smoke;
 pub mod stop;
+pub mod targets;
+pub mod training_attack;
+mod transfer;
 
 pub use config::RunConfig;
 pub use error::Error;

@@ -21,6 +21,8 @@ pub enum Record {
     Step(StepRecord),
     /// A look at held-out training images.
     Validation(ValidationRecord),
+    /// A look for catastrophic overfitting.
+    Probe(ProbeRecord),
     /// The end of an epoch.
     Epoch {
         /// Steps done.
@@ -38,6 +40,7 @@ impl Record {
         match self {
             Self::Step(record) => record.step <= progress.step,
             Self::Validation(record) => record.step <= progress.step,
+            Self::Probe(record) => record.step <= progress.step,
             Self::Epoch { epoch, .. } => *epoch <= progress.epoch,
         }
     }
@@ -76,6 +79,19 @@ pub struct ValidationRecord {
     pub clean: Vec<Share>,
     /// Accuracy per exit under the training attack.
     pub robust: Vec<Share>,
+}
+
+/// Accuracy on a few held-out training images under one gradient step and under many.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ProbeRecord {
+    /// Steps done.
+    pub step: u64,
+    /// Accuracy per exit under FGSM.
+    pub fgsm: Vec<Share>,
+    /// Accuracy per exit under PGD.
+    pub pgd: Vec<Share>,
+    /// Exits that withstand FGSM and not PGD: the alarm, if there are any.
+    pub collapsed: Vec<usize>,
 }
 
 /// Means of every loss term over the steps of one epoch.
@@ -160,6 +176,14 @@ impl MetricsLog {
     /// [`Error::Io`] names the file.
     pub fn write_validation(&mut self, record: ValidationRecord) -> Result<(), Error> {
         self.write(&Record::Validation(record))
+    }
+
+    /// Adds a line for a look for catastrophic overfitting.
+    ///
+    /// # Errors
+    /// [`Error::Io`] names the file.
+    pub fn write_probe(&mut self, record: ProbeRecord) -> Result<(), Error> {
+        self.write(&Record::Probe(record))
     }
 
     fn write(&mut self, record: &Record) -> Result<(), Error> {

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use burn::tensor::Device;
-use neokd_attack::{AttackConfig, Passes, Target};
+use neokd_attack::{Passes, Search, Target};
 use neokd_datasets::{DataSplits, Images};
 use neokd_model::MultiExit;
 use serde::Serialize;
@@ -63,7 +63,7 @@ impl Plan {
             steps_per_epoch: length.steps_per_epoch,
             steps: length.steps(),
             batch_size: length.batch_size,
-            passes_per_image: passes(&config.training.attack, costs.len()),
+            passes_per_image: passes(config, costs.len()),
             parameters: costs.last().map_or(0, |cost| cost.parameters),
             estimated_seconds: per_image.as_secs_f64() * images,
             estimated_bytes: memory(before, probe.training.batch_size, length.batch_size),
@@ -71,25 +71,25 @@ impl Plan {
     }
 }
 
-/// Passes of one training image: the attack's, then a clean and an adversarial one with gradients.
-fn passes(attack: &AttackConfig, exits: usize) -> Passes {
-    let (steps, restarts) = match attack {
-        AttackConfig::Pgd(pgd) => (pgd.steps, pgd.restarts),
-        AttackConfig::Fgsm(_) => (1, 1),
-    };
-    let choosing = if restarts > 1 { restarts } else { 0 };
-    let once = Passes::gradient(steps * restarts) + Passes::forward(choosing);
-    let attack = match attack.objective() {
-        Target::MaxAverage => (0..exits).fold(Passes::default(), |sum, _| sum + once + Passes::forward(1)),
+/// Passes of one training image: the attack's, then a clean and an adversarial one with gradients, with
+/// AWP twice.
+fn passes(config: &RunConfig, exits: usize) -> Passes {
+    let attack = config.training.attack.attack(&config.threat.threat()).inside_the_ball();
+    let once = Search::Pgd(attack.pgd).passes();
+    let search = match attack.target {
+        Target::MaxAverage | Target::Policy => {
+            (0..exits).fold(Passes::default(), |sum, _| sum + once + Passes::forward(1))
+        }
         Target::Average | Target::Single(_) => once,
     };
-    attack + Passes::gradient(2)
+    let learning = if config.training.awp.is_some() { Passes::gradient(4) } else { Passes::gradient(2) };
+    search + learning
 }
 
 /// A large network under a long attack is probed with fewer images, but two at least, for batch-norm.
 fn probe_images(config: &RunConfig) -> usize {
     let costs = config.model.costs();
-    let passes = passes(&config.training.attack, costs.len());
+    let passes = passes(config, costs.len());
     let image = costs.last().map_or(0, |cost| cost.multiply_adds) * (passes.forward + 2 * passes.backward);
     (PROBE_MULTIPLY_ADDS / image.max(1)).clamp(2, PROBE_IMAGES) as usize
 }

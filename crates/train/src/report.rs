@@ -2,7 +2,7 @@
 
 mod table;
 
-use neokd_attack::{Attack, Audit, Norm, Passes, Threat};
+use neokd_attack::{AnyAttack, Audit, Norm, Passes, Threat};
 use neokd_datasets::{DataSplits, Images, Provenance};
 use neokd_model::ExitCost;
 use neokd_model::policy::Policy;
@@ -103,9 +103,17 @@ pub struct PolicyReport {
     pub found: Dynamic,
 }
 
+/// The search of reports that were written before there was a choice.
+fn pgd() -> String {
+    "pgd".to_string()
+}
+
 /// Accuracy under one attack.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AttackReport {
+    /// How it searches, as flags name it.
+    #[serde(default = "pgd")]
+    pub search: String,
     /// Objective of the attack.
     pub objective: String,
     /// Norm of the threat.
@@ -114,8 +122,8 @@ pub struct AttackReport {
     pub epsilon: f64,
     /// Gradient steps.
     pub steps: usize,
-    /// Length of a step.
-    pub step_size: f64,
+    /// Length of the first step, where the search has a fixed one.
+    pub step_size: Option<f64>,
     /// Whether it starts at a random point of the ball.
     pub random_start: bool,
     /// Independent runs.
@@ -123,6 +131,10 @@ pub struct AttackReport {
     /// Accuracy.
     #[serde(flatten)]
     pub accuracy: Accuracy,
+    /// Of the images that all exits classify correctly when clean, the share that each exit then
+    /// misclassifies; for attacks on single exits, a row of the transfer matrix.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fooled: Vec<Share>,
     /// What each exit policy makes of the same adversarial images; the attack is on the exits, not on
     /// the policy.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -160,7 +172,7 @@ impl Report {
     pub fn new<S: Images>(
         context: Context<'_, S>,
         threat: &Threat,
-        attacks: &[Attack],
+        attacks: &[AnyAttack],
         policies: &[Policy],
         scores: Scores,
         seconds: f64,
@@ -169,15 +181,17 @@ impl Report {
             let pairs = policies.iter().cloned().zip(found);
             pairs.map(|(policy, found)| PolicyReport { policy, found }).collect()
         };
-        let attack_report = |(attack, scores): (&Attack, crate::evaluate::AttackScores)| AttackReport {
+        let attack_report = |(attack, scores): (&AnyAttack, crate::evaluate::AttackScores)| AttackReport {
+            search: attack.search.name().to_string(),
             objective: attack.target.to_string(),
             norm: threat.norm,
             epsilon: threat.epsilon,
-            steps: attack.pgd.steps,
-            step_size: attack.pgd.step_size,
-            random_start: attack.pgd.random_start,
-            restarts: attack.pgd.restarts,
+            steps: attack.search.steps(),
+            step_size: attack.search.step_size(threat),
+            random_start: attack.search.random_start(),
+            restarts: attack.search.restarts(),
             accuracy: Accuracy::new(scores.exits),
+            fooled: scores.fooled,
             policies: with_policy(scores.policies),
             audit: scores.audit,
             passes: scores.passes,

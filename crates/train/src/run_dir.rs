@@ -82,6 +82,11 @@ impl RunDir {
         self.checkpoints().join("last.safetensors")
     }
 
+    /// The network of the best look at held-out images, where one is kept.
+    pub fn best_path(&self) -> PathBuf {
+        self.checkpoints().join("best.safetensors")
+    }
+
     fn checkpoints(&self) -> PathBuf {
         self.folder.join("checkpoints")
     }

@@ -15,8 +15,16 @@ pub enum Purpose {
     Dropout,
     /// The training attack's random starts, per epoch.
     TrainingAttack,
+    /// Dropout masks of a training attack in training mode, per step.
+    AttackDropout,
     /// The partition of the wrong classes in NEO-KD, per epoch.
     Partition,
+    /// The same where it is shared by a batch, per step.
+    BatchPartition,
+    /// The same where it is drawn once.
+    FixedPartition,
+    /// Boxes and partners of CutMix, per step.
+    Cutmix,
     /// Attacks on held-out images during training.
     Validation,
     /// Attacks on test images.

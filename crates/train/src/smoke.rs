@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use burn::tensor::Device;
-use neokd_attack::{Attack, Pgd, Target};
+use neokd_attack::{AnyAttack, Pgd, Search, Target};
 use neokd_datasets::DataSplits;
 use neokd_model::{Frozen, MultiExit, weights};
 
@@ -107,7 +107,7 @@ fn resume(device: &Device, data: &DataSplits, folder: &Path) -> Result<(Training
 
 fn attack<M: MultiExit>(config: &RunConfig, data: &DataSplits, model: &M, device: &Device) -> Result<Scores, Error> {
     let pgd = Pgd { steps: 3, step_size: 0.05, random_start: true, restarts: 1 };
-    let attacks = [Target::Average, Target::MaxAverage].map(|target| Attack { target, pgd });
+    let attacks = [Target::Average, Target::MaxAverage].map(|target| AnyAttack::new(target, Search::Pgd(pgd)));
     Evaluation {
         model: &Frozen::new(model),
         set: &data.test,

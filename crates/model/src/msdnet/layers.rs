@@ -145,6 +145,11 @@ pub(super) struct Head {
 }
 
 impl Head {
+    /// Weight of the linear layer.
+    pub(super) fn weight(&self) -> Tensor<2> {
+        self.linear.weight.val()
+    }
+
     pub(super) fn new(config: &MsdNetConfig, inputs: usize, layers: &mut Initializer) -> Self {
         let channels = config.head_channels(inputs);
         Self {

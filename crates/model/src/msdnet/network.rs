@@ -42,6 +42,10 @@ impl MultiExit for MsdNet {
         [3, self.config.image, self.config.image]
     }
 
+    fn head_weights(&self) -> Vec<Tensor<2>> {
+        self.heads.iter().map(Head::weight).collect()
+    }
+
     fn costs(&self) -> Vec<ExitCost> {
         self.config.costs()
     }

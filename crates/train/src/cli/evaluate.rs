@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use burn::tensor::Device;
-use neokd_attack::{Attack, AttackConfig, FgsmConfig, Norm, PgdConfig, Target, fraction};
+use neokd_attack::{AnyAttack, AttackConfig, FgsmConfig, Norm, PgdConfig, Target, fraction};
 use neokd_datasets::{DataSplits, Images};
 use neokd_model::policy::Policy;
 use neokd_model::{Frozen, MultiExit, Network};
@@ -27,6 +27,10 @@ pub(super) struct Args {
     /// Configuration whose data and evaluation settings apply, for a file outside a run directory
     #[arg(long, value_name = "NAME|FILE", default_value = "mnist")]
     config: String,
+    /// Which network of a run directory: last, average (where weights are averaged) or best (where it is
+    /// kept) [default: the one that the run's own report is of]
+    #[arg(long, value_name = "WHICH")]
+    network: Option<Which>,
     /// pgd or fgsm
     #[arg(long)]
     attack: Option<String>,
@@ -94,7 +98,9 @@ pub(super) fn run(args: Args, out: &mut Output) -> Result<(), Error> {
     let data = train::load(&config, &args.data)?;
     let training = progress.map(|progress| {
         let planned_steps = Length::of(&config, data.train.len()).steps();
-        TrainingReport { complete: progress.step >= planned_steps, planned_steps, progress }
+        let patience = config.validation.patience;
+        let gave_up = patience > 0 && progress.best.is_some_and(|best| best.looks_since >= patience);
+        TrainingReport { complete: gave_up || progress.step >= planned_steps, planned_steps, progress }
     });
     let setting = Setting {
         config: &config,
@@ -142,13 +148,47 @@ fn open(args: &Args, device: &Device) -> Result<Opened, Error> {
         let contents = Contents::read(&path)?;
         contents.check_network(&config)?;
         let progress = contents.progress()?.clone();
-        let (_, network) = contents.network(device)?;
+        let network = chosen(args.network, contents, &run, &config, device)?;
         return Ok((config, network, Some(progress)));
     }
     let (model, network) = checkpoint::load_network(&args.source, device)?;
     let mut config = RunConfig::load(&args.config, &[])?;
     config.model = model;
     Ok((config, network, None))
+}
+
+/// A network of a run directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Which {
+    Last,
+    Average,
+    Best,
+}
+
+fn chosen(
+    which: Option<Which>,
+    checkpoint: Contents,
+    run: &RunDir,
+    config: &RunConfig,
+    device: &Device,
+) -> Result<Network, Error> {
+    let lacking = |key: &str, what: &str| Error::RunDir {
+        folder: run.folder().to_path_buf(),
+        why: format!("--network {what}: this run keeps none; it was trained without {key}"),
+    };
+    let kept = config.validation.keep_best && run.best_path().exists();
+    let contents = match which {
+        Some(Which::Best) if !kept => return Err(lacking("validation.keep_best = true", "best")),
+        Some(Which::Average) if config.training.ema.is_none() => return Err(lacking("training.ema", "average")),
+        Some(Which::Last) => return Ok(checkpoint.last_network(device)?.1),
+        None | Some(Which::Best) if kept => {
+            let best = Contents::read(&run.best_path())?;
+            best.check_network(config)?;
+            best
+        }
+        None | Some(Which::Average | Which::Best) => checkpoint,
+    };
+    Ok(contents.network(device)?.1)
 }
 
 /// Applies the flags to the configuration's evaluation and threat.
@@ -168,6 +208,8 @@ fn attack(configured: &AttackConfig, args: &Args) -> Result<AttackConfig, Error>
     let mut pgd = match configured {
         AttackConfig::Pgd(pgd) => pgd.clone(),
         AttackConfig::Fgsm(_) => PgdConfig { objective, steps: 10, step_size: 0.01, random_start: true, restarts: 1 },
+        other if args.attack.is_none() => return Ok(other.clone().with_objective(objective)),
+        _ => PgdConfig { objective, steps: 10, step_size: 0.01, random_start: true, restarts: 1 },
     };
     let wants_pgd = match args.attack.as_deref() {
         None => matches!(configured, AttackConfig::Pgd(_)),
@@ -202,7 +244,8 @@ fn policies(args: &Args, exits: usize) -> Result<Vec<Policy>, Error> {
     }
 }
 
-fn score_targets(
+/// Scores a network under the attack of its configuration with each of the given objectives.
+pub(super) fn score_targets(
     setting: &Setting<'_>,
     model: &Network,
     targets: &[Target],
@@ -218,7 +261,7 @@ fn score_targets(
             None => Ok(named.attack(&threat)),
         }
     });
-    let attacks: Vec<Attack> = attacks.collect::<Result<_, _>>()?;
+    let attacks: Vec<AnyAttack> = attacks.collect::<Result<_, _>>()?;
     let all = setting.data.test.len();
     let images = if config.evaluation.images == 0 { all } else { config.evaluation.images.min(all) };
     let bar = evaluation_bar(images * attacks.len());

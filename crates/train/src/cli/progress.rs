@@ -6,13 +6,14 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::fit::{Length, Observer};
 use crate::interval::Share;
-use crate::metrics::{StepRecord, ValidationRecord};
+use crate::metrics::{ProbeRecord, StepRecord, ValidationRecord};
 
 /// A bar for training: position, loss terms, accuracy on held-out images, speed, time left.
 pub(super) struct TrainingBar {
     bar: ProgressBar,
     first: Option<(u64, Instant)>,
     accuracy: String,
+    alarm: String,
 }
 
 impl TrainingBar {
@@ -21,7 +22,7 @@ impl TrainingBar {
         bar.set_style(style("{bar:24} step {pos}/{len}  {msg}"));
         bar.set_position(done);
         bar.enable_steady_tick(Duration::from_millis(500));
-        Self { bar, first: None, accuracy: String::new() }
+        Self { bar, first: None, accuracy: String::new(), alarm: String::new() }
     }
 
     pub(super) fn finish(&self) {
@@ -49,13 +50,22 @@ impl Observer for TrainingBar {
         let terms = terms.collect::<Vec<_>>().join(" | ");
         let epoch = record.epoch + 1;
         self.bar.set_position(record.step);
-        self.bar.set_message(format!("epoch {epoch}/{}  {speed}\n  {terms}{}", length.epochs, self.accuracy));
+        self.bar
+            .set_message(format!("epoch {epoch}/{}  {speed}\n  {terms}{}{}", length.epochs, self.accuracy, self.alarm));
     }
 
     fn validated(&mut self, record: &ValidationRecord) {
         let n = record.clean.first().map_or(0, |share| share.n);
         let (clean, robust) = (percent(&record.clean), percent(&record.robust));
         self.accuracy = format!("\n  held out (n {n}, step {}): clean {clean} | training attack {robust}", record.step);
+    }
+
+    fn alarmed(&mut self, record: &ProbeRecord) {
+        let (fgsm, pgd) = (percent(&record.fgsm), percent(&record.pgd));
+        self.alarm = format!(
+            "\n  warning: catastrophic overfitting at exits {:?} (step {}): FGSM {fgsm} | PGD {pgd}",
+            record.collapsed, record.step
+        );
     }
 }
 

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use burn::tensor::Device;
 use neokd_datasets::{DataSplits, Images, Storage, TreeOptions};
-use neokd_model::weights;
+use neokd_model::{Network, weights};
 
 use super::progress::TrainingBar;
 use super::{DataFlag, DeviceFlag, Output, evaluate};
-use crate::checkpoint::TrainingState;
+use crate::checkpoint::{self, TrainingState};
 use crate::fit::Fit;
 use crate::plan::{Plan, human};
 use crate::report::TrainingReport;
@@ -68,21 +68,14 @@ pub(super) fn run(args: Args, out: &mut Output) -> Result<(), Error> {
         None => {
             let folder =
                 args.out.clone().unwrap_or_else(|| RunDir::fresh(Path::new("runs"), &short_name(&args.config)));
-            (RunDir::create(&folder, &config)?, TrainingState::start(&config, &device))
+            fresh(&config, &folder, &device)?
         }
     };
     if !args.json {
         out.line(&format!("training on {device_name}, run directory {}", run.folder().display()))?;
     }
-    let fit = Fit::new(&config, &data, &device)?;
-    let mut bar = TrainingBar::new(&fit.length(), state.progress.step);
-    let trained = fit.run(&mut state, &run, &Stop::on_signal()?, &mut bar);
-    bar.finish();
-    trained?;
-    save_weights(&config, &run, &state)?;
-
-    let training =
-        TrainingReport { complete: true, planned_steps: fit.length().steps(), progress: state.progress.clone() };
+    let Trained { network, report: training } =
+        to_the_end(&config, &data, &device, &run, &mut state, &Stop::on_signal()?)?;
     let setting = evaluate::Setting {
         config: &config,
         data: &data,
@@ -90,12 +83,15 @@ pub(super) fn run(args: Args, out: &mut Output) -> Result<(), Error> {
         device_name: &device_name,
         training: Some(&training),
     };
-    let report = evaluate::score(&setting, &state.model)?;
+    let report = evaluate::score(&setting, &network)?;
     files::write_atomically(&run.report_path(), report.to_json()?.as_bytes())?;
     if args.json {
         return out.line(&report.to_json()?);
     }
     out.line(&crate::report::render(&report))?;
+    if let Some(step) = training.progress.alarm {
+        out.line(&alarm(step))?;
+    }
     let seconds = Duration::from_secs_f64(training.progress.seconds);
     out.line(&format!(
         "trained in {}, evaluated in {}; weights, metrics and report.json are in {}",
@@ -155,7 +151,13 @@ fn tree_options(config: &RunConfig) -> TreeOptions {
     options
 }
 
-fn load_state(config: &RunConfig, run: &RunDir, device: &Device) -> Result<TrainingState, Error> {
+/// The directory and state of a new run.
+pub(super) fn fresh(config: &RunConfig, folder: &Path, device: &Device) -> Result<(RunDir, TrainingState), Error> {
+    Ok((RunDir::create(folder, config)?, TrainingState::start(config, device)))
+}
+
+/// The state of an existing run.
+pub(super) fn load_state(config: &RunConfig, run: &RunDir, device: &Device) -> Result<TrainingState, Error> {
     let path = run.checkpoint_path();
     match path.exists() {
         true => TrainingState::load(config, &path, device),
@@ -164,10 +166,46 @@ fn load_state(config: &RunConfig, run: &RunDir, device: &Device) -> Result<Train
     }
 }
 
-fn save_weights(config: &RunConfig, run: &RunDir, state: &TrainingState) -> Result<(), Error> {
+/// What a training run delivers.
+pub(super) struct Trained {
+    /// The network that stands for the run: its best where that is kept, else the average of its
+    /// weights where one is kept, else its last.
+    pub(super) network: Network,
+    /// How the training went.
+    pub(super) report: TrainingReport,
+}
+
+/// Trains from `state` to the end with a progress bar, and writes `weights.safetensors`.
+pub(super) fn to_the_end(
+    config: &RunConfig,
+    data: &DataSplits<Box<dyn Images>>,
+    device: &Device,
+    run: &RunDir,
+    state: &mut TrainingState,
+    stop: &Stop,
+) -> Result<Trained, Error> {
+    let fit = Fit::new(config, data, device)?;
+    let mut bar = TrainingBar::new(&fit.length(), state.progress.step);
+    let trained = fit.run(state, run, stop, &mut bar);
+    bar.finish();
+    trained?;
+    let network = match config.validation.keep_best && run.best_path().exists() {
+        true => checkpoint::load_network(&run.best_path(), device)?.1,
+        false => state.judged().clone(),
+    };
     let path = run.weights_path();
-    let bytes = weights::encode_network(&config.model, &state.model).map_err(Error::weights(&path))?;
-    files::write_atomically(&path, &bytes)
+    let bytes = weights::encode_network(&config.model, &network).map_err(Error::weights(&path))?;
+    files::write_atomically(&path, &bytes)?;
+    let planned_steps = fit.length().steps();
+    Ok(Trained { network, report: TrainingReport { complete: true, planned_steps, progress: state.progress.clone() } })
+}
+
+/// What a run says that overfitted catastrophically.
+pub(super) fn alarm(step: u64) -> String {
+    format!(
+        "warning: catastrophic overfitting was seen at step {step}: exits withstand FGSM but not PGD (metrics.jsonl, \
+         event \"probe\"); train with more attack steps, n-fgsm or a smaller epsilon"
+    )
 }
 
 /// `mnist` for both the preset and `some/where/mnist.toml`.

@@ -29,9 +29,11 @@ fn path(error: &PathError<toml::de::Error>) -> String {
 
 /// The known name that is most like `name`, if any is like it at all.
 pub(super) fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
-    // The first forgives a different ending, the second two letters that changed places.
-    let alike = |candidate: &str| {
-        strsim::jaro_winkler(name, candidate).max(strsim::normalized_damerau_levenshtein(name, candidate))
+    // A single slip, two letters that changed places among them, beats any likeness; of the others the
+    // first measure forgives a different ending, the second several slips in a long name.
+    let alike = |candidate: &str| match strsim::damerau_levenshtein(name, candidate) {
+        0 | 1 => 1.0,
+        _ => strsim::jaro_winkler(name, candidate).max(strsim::normalized_damerau_levenshtein(name, candidate)),
     };
     let scored = known.iter().map(|candidate| (alike(candidate), *candidate));
     scored.filter(|(score, _)| *score > 0.65).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, candidate)| candidate)

@@ -62,11 +62,12 @@ fn caption(report: &Report) -> String {
 fn describe(attack: &AttackReport) -> String {
     let norm = format!("{:?}", attack.norm);
     let (start, runs) = (if attack.random_start { "random start" } else { "no random start" }, attack.restarts);
+    let length = attack.step_size.map(|length| format!(" of {length:.4}")).unwrap_or_default();
     format!(
-        "\nattacks: PGD, {norm} epsilon {:.4}, {} steps of {:.4}, {start}, {runs} run{}",
+        "\nattacks: {}, {norm} epsilon {:.4}, {} steps{length}, {start}, {runs} run{}",
+        attack.search.to_uppercase(),
         attack.epsilon,
         attack.steps,
-        attack.step_size,
         if runs == 1 { "" } else { "s" }
     )
 }

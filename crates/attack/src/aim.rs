@@ -1,0 +1,102 @@
+//! What a search is aimed at: whose answer it drives up the loss of, and when an image is done.
+
+use burn::tensor::{Bool, Int, Tensor};
+use neokd_model::ExitLogits;
+
+use crate::criterion::Criterion;
+use crate::deployed::{Deployed, log_mean_probability};
+use crate::loss::Loss;
+use crate::objective::{Objective, mean_over_exits};
+
+/// One goal of one search. [`Target`](crate::Target) and [`Criterion`] are made of these: max-average
+/// of one per exit, a deployed policy of one per exit that can be reached.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Aim {
+    /// Make this exit, from 0, answer wrong.
+    Exit(usize),
+    /// Raise the mean loss of all exits; done when all answer wrong.
+    Average,
+    /// Make the mean of all exits' probabilities answer wrong (neo-kd.md 4.4).
+    Ensemble,
+    /// Make the deployed system answer wrong by leaving at this exit.
+    Leave {
+        /// The deployed system.
+        deployed: Deployed,
+        /// The exit, from 0.
+        exit: usize,
+    },
+}
+
+impl Aim {
+    /// The exits whose logits it needs, ascending.
+    pub fn exits(&self, exits: usize) -> Vec<usize> {
+        match self {
+            Self::Exit(exit) => vec![*exit],
+            Self::Average | Self::Ensemble => (0..exits).collect(),
+            Self::Leave { exit, .. } => (0..=*exit).collect(),
+        }
+    }
+
+    /// The loss of each image.
+    ///
+    /// # Shapes
+    /// - `labels`: `[batch]`; output: `[batch]`
+    pub fn value(&self, loss: &Loss, logits: &ExitLogits, labels: &Tensor<1, Int>) -> Tensor<1> {
+        match self {
+            Self::Exit(_) | Self::Average => mean_over_exits(loss, logits, labels),
+            Self::Ensemble => loss.value(&self.answer(logits), labels),
+            Self::Leave { deployed, exit } => deployed.surrogate(loss, *exit, logits, labels),
+        }
+    }
+
+    /// The one vector of logits per image that stands for the answer aimed at.
+    ///
+    /// # Shapes
+    /// - output: `[batch, classes]`
+    pub fn answer(&self, logits: &ExitLogits) -> Tensor<2> {
+        match self {
+            Self::Exit(_) => logits.as_slice()[0].clone(),
+            Self::Average | Self::Ensemble => log_mean_probability(logits.as_slice()),
+            Self::Leave { deployed, exit } => deployed.answer(*exit, logits),
+        }
+    }
+
+    /// Which images are done.
+    ///
+    /// # Shapes
+    /// - `labels`: `[batch]`; output: `[batch]`
+    pub fn broken(&self, logits: &ExitLogits, labels: &Tensor<1, Int>) -> Tensor<1, Bool> {
+        match self {
+            Self::Exit(exit) => Criterion::Exit(*exit).broken(logits, labels),
+            Self::Average => Criterion::AllExits.broken(logits, labels),
+            Self::Ensemble => Criterion::Ensemble.broken(logits, labels),
+            Self::Leave { deployed, .. } => deployed.broken(logits, labels),
+        }
+    }
+
+    /// The number under which its random numbers are drawn: single attacks are numbered by their exit.
+    pub(crate) fn number(&self) -> u64 {
+        match self {
+            Self::Exit(exit) => *exit as u64,
+            Self::Average => u64::MAX,
+            Self::Ensemble => u64::MAX - 1,
+            Self::Leave { exit, .. } => (1 << 16) + *exit as u64,
+        }
+    }
+}
+
+/// A loss and whose answer it is taken of.
+pub(crate) struct Goal<'a> {
+    pub(crate) aim: &'a Aim,
+    pub(crate) loss: &'a Loss,
+}
+
+impl Objective for Goal<'_> {
+    fn exits(&self, exits: usize) -> Vec<usize> {
+        self.aim.exits(exits)
+    }
+
+    fn value(&self, logits: &ExitLogits, labels: &Tensor<1, Int>) -> Tensor<1> {
+        self.aim.value(self.loss, logits, labels)
+    }
+}

@@ -1,0 +1,509 @@
+//! Is a robust accuracy to be believed: signs that attacks fail because of how the network is built,
+//! not because it is robust (after Athalye et al. 2018; Carlini et al. 2019; Zimmermann et al. 2022).
+//!
+//! [`Diagnostics::measure`] measures the signs, [`Diagnostics::verdict`] is a pure function of them.
+
+use burn::tensor::{Bool, Tensor};
+use neokd_model::{ExitLogits, Frozen, MultiExit};
+use serde::{Deserialize, Serialize};
+
+use crate::aim::Aim;
+use crate::apgd::{Apgd, ApgdLoss};
+use crate::ascent::Ascent;
+use crate::autoattack::{break_with, judge};
+use crate::criterion::Criterion;
+use crate::loss::Loss;
+use crate::pgd::{Pgd, per_image};
+use crate::random::RandomKey;
+use crate::run::AttackError;
+use crate::search::Search;
+use crate::square::Square;
+use crate::survivors::{read_bools, read_floats};
+use crate::threat::per_image_factor;
+use crate::{Batch, Norm, Threat};
+
+/// A gradient whose largest entry is this small has vanished in 32-bit floats: the softmax rounds to 0
+/// and 1.
+const VANISHED: f64 = 1e-8;
+/// Halvings of the way to the boundary when an adversarial is planted.
+const HALVINGS: usize = 12;
+/// How many other images are tried as the far end of that way.
+const PARTNERS: usize = 8;
+
+/// How much the checks spend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Effort {
+    /// Steps of each gradient attack.
+    pub steps: usize,
+    /// Queries of Square.
+    pub queries: usize,
+}
+
+impl Default for Effort {
+    fn default() -> Self {
+        Self { steps: 50, queries: 500 }
+    }
+}
+
+/// The signs, each a share of the images that are right without an attack unless it says otherwise.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Diagnostics {
+    /// Images that are right without an attack.
+    pub images: u64,
+    /// Whose cross-entropy has no gradient, or one that vanished.
+    pub zero_gradient: f64,
+    /// Broken by Square but not by any gradient attack.
+    pub square_gain: f64,
+    /// Of the rise of the loss of unbroken images, the part that came in the last tenth of the steps.
+    pub still_rising: f64,
+    /// Broken by two more random starts but not by the first.
+    pub restart_gain: f64,
+    /// Broken by one full step but not by many.
+    pub single_step_gain: f64,
+    /// Broken by an attack on another exit but not by those on the exit itself.
+    pub transfer_gain: f64,
+    /// Unbroken in a ball that holds every image there is.
+    pub huge_epsilon: f64,
+    /// Images next to a known adversarial one that attacks were run from.
+    pub planted: u64,
+    /// Share of them for which the attack missed it.
+    pub planted_missed: f64,
+    /// Largest difference between two passes over the same pixels, relative to the largest logit.
+    pub random_output: f64,
+    /// Share of the exits whose answers are probabilities in place of logits.
+    pub softmax_output: f64,
+}
+
+/// One sign.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Check {
+    /// No image is right without an attack.
+    NoImages,
+    /// [`Diagnostics::zero_gradient`].
+    ZeroGradient,
+    /// [`Diagnostics::square_gain`].
+    SquareGain,
+    /// [`Diagnostics::still_rising`].
+    StillRising,
+    /// [`Diagnostics::restart_gain`].
+    RestartGain,
+    /// [`Diagnostics::single_step_gain`].
+    SingleStepGain,
+    /// [`Diagnostics::transfer_gain`].
+    TransferGain,
+    /// [`Diagnostics::huge_epsilon`].
+    HugeEpsilon,
+    /// [`Diagnostics::planted_missed`].
+    PlantedMissed,
+    /// [`Diagnostics::random_output`].
+    RandomOutput,
+    /// [`Diagnostics::softmax_output`].
+    SoftmaxOutput,
+}
+
+/// How far a result is to be trusted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Level {
+    /// No sign of a masked gradient.
+    Pass,
+    /// The number may be too high.
+    Warn,
+    /// The number says nothing.
+    Fail,
+}
+
+/// A sign that was found.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Reason {
+    /// Which.
+    pub check: Check,
+    /// How bad it is.
+    pub level: Level,
+    /// What was measured.
+    pub value: f64,
+    /// A sentence with the number, the threshold and what to do.
+    pub text: String,
+}
+
+/// What the signs add up to: the worst of them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Verdict {
+    /// The worst level of any reason.
+    pub level: Level,
+    /// Every sign that was found.
+    pub reasons: Vec<Reason>,
+}
+
+/// A sign with the values above which it warns and fails.
+struct Rule {
+    check: Check,
+    value: f64,
+    warn: f64,
+    fail: f64,
+    says: &'static str,
+}
+
+impl Diagnostics {
+    /// The verdict. Thresholds (warn, fail): vanished gradients 5 %, 50 %; Square's gain 2 %, 10 %; loss
+    /// still rising 10 %, 30 %; gain of restarts 5 %, 20 %; of a single step 2 %, 10 %; of transfer 2 %,
+    /// 10 %; unbroken in a huge ball 1 %, 10 %; planted adversarial missed 5 %, 25 %; two passes that
+    /// differ by more than a part in a million fail; probabilities in place of logits warn.
+    pub fn verdict(&self) -> Verdict {
+        let rules = self.rules();
+        let mut reasons: Vec<Reason> = rules.iter().filter_map(Rule::reason).collect();
+        if self.images == 0 {
+            let text = "no image is right without an attack: there is nothing to attack".to_string();
+            reasons.push(Reason { check: Check::NoImages, level: Level::Warn, value: 0.0, text });
+        }
+        let level = reasons.iter().map(|reason| reason.level).max().unwrap_or(Level::Pass);
+        Verdict { level, reasons }
+    }
+
+    fn rules(&self) -> [Rule; 10] {
+        let rule = |check, value, warn, fail, says| Rule { check, value, warn, fail, says };
+        [
+            rule(
+                Check::ZeroGradient,
+                self.zero_gradient,
+                0.05,
+                0.5,
+                "of the images have no gradient: use losses that do not depend on the scale, and Square",
+            ),
+            rule(
+                Check::SquareGain,
+                self.square_gain,
+                0.02,
+                0.1,
+                "of the images are broken by Square and not by gradients: the gradient is masked",
+            ),
+            rule(
+                Check::StillRising,
+                self.still_rising,
+                0.1,
+                0.3,
+                "of the loss came in the last tenth of the steps: use more steps",
+            ),
+            rule(
+                Check::RestartGain,
+                self.restart_gain,
+                0.05,
+                0.2,
+                "of the images are broken by more random starts: use more restarts",
+            ),
+            rule(
+                Check::SingleStepGain,
+                self.single_step_gain,
+                0.02,
+                0.1,
+                "of the images are broken by one step and not by many: the gradient misleads",
+            ),
+            rule(
+                Check::TransferGain,
+                self.transfer_gain,
+                0.02,
+                0.1,
+                "of the images are broken by attacks on other exits alone: the exit's own gradient misleads",
+            ),
+            rule(
+                Check::HugeEpsilon,
+                self.huge_epsilon,
+                0.01,
+                0.1,
+                "of the images survive in a ball that holds every image: the attack does not work",
+            ),
+            rule(
+                Check::PlantedMissed,
+                self.planted_missed,
+                0.05,
+                0.25,
+                "of the adversarial images known to be near were missed: the attack does not work",
+            ),
+            rule(
+                Check::RandomOutput,
+                self.random_output,
+                1e-6,
+                1e-6,
+                "is how far two passes over the same pixels differ: average over the randomness",
+            ),
+            rule(
+                Check::SoftmaxOutput,
+                self.softmax_output,
+                0.0,
+                f64::INFINITY,
+                "of the exits answer with probabilities: attack the logits before the softmax",
+            ),
+        ]
+    }
+
+    /// Measures the signs on one batch, of a result that counts images as broken by `criterion`.
+    ///
+    /// # Errors
+    /// [`AttackError`], but a missing gradient is a sign and not an error.
+    pub fn measure<M: MultiExit>(
+        model: &Frozen<M>,
+        batch: &Batch,
+        criterion: &Criterion,
+        threat: &Threat,
+        effort: Effort,
+        key: u64,
+    ) -> Result<Self, AttackError> {
+        criterion.problem(model.exits()).map_or(Ok(()), |why| Err(AttackError::Misfit(why)))?;
+        if batch.is_empty() {
+            return Ok(Self::default());
+        }
+        let (first, second) = (model.forward(batch.pixels.clone()), model.forward(batch.pixels.clone()));
+        let outputs = Self {
+            random_output: difference(&first, &second)?,
+            softmax_output: share_of_softmax(&first)?,
+            ..Self::default()
+        };
+        let wrong = judge(model, batch, criterion)?;
+        let right: Vec<usize> = (0..batch.len()).filter(|&row| !wrong[row]).collect();
+        if right.is_empty() {
+            return Ok(outputs);
+        }
+        let bench = Bench { model, criterion, threat, effort, key };
+        Ok(Self { images: right.len() as u64, ..bench.measure(&batch.pick(&right), outputs)? })
+    }
+}
+
+impl Rule {
+    fn reason(&self) -> Option<Reason> {
+        let level = match self.value {
+            value if value > self.fail => Level::Fail,
+            value if value > self.warn => Level::Warn,
+            _ => return None,
+        };
+        let bound = if level == Level::Fail { self.fail } else { self.warn };
+        let text = match self.check {
+            Check::RandomOutput => format!("{:.2e} {} (bound {bound:.0e})", self.value, self.says),
+            _ => format!("{:.1} % {} (bound {:.0} %)", 100.0 * self.value, self.says, 100.0 * bound),
+        };
+        Some(Reason { check: self.check, level, value: self.value, text })
+    }
+}
+
+/// What the measurements have in common.
+struct Bench<'a, M> {
+    model: &'a Frozen<M>,
+    criterion: &'a Criterion,
+    threat: &'a Threat,
+    effort: Effort,
+    key: u64,
+}
+
+impl<M: MultiExit> Bench<'_, M> {
+    /// Measures on images that are all right.
+    fn measure(&self, batch: &Batch, outputs: Diagnostics) -> Result<Diagnostics, AttackError> {
+        let share = |count: usize| count as f64 / batch.len() as f64;
+        let mut broken = vec![false; batch.len()];
+        self.also(&self.gradient_search(), batch, self.key, &mut broken)?;
+        let still_rising = match &unbroken(&broken)[..] {
+            [] => 0.0,
+            rows => self.still_rising(&batch.pick(rows))?,
+        };
+        let single_step = self.also(&Search::Pgd(Pgd::fgsm(self.threat)), batch, self.key, &mut broken.clone())?;
+        let mut restarts = 0;
+        for key in [self.key ^ 1, self.key ^ 2] {
+            restarts += self.also(&self.gradient_search(), batch, key, &mut broken)?;
+        }
+        self.also(&self.thorough_search(), batch, self.key, &mut broken)?;
+        let transferred = self.transferred(batch, &broken)?;
+        let square = Square { queries: self.effort.queries, share: 0.8, restarts: 1 };
+        let by_square = self.also(&Search::Square(square), batch, self.key, &mut broken)?;
+
+        let huge = self.broken(&self.gradient_search(), batch, &everything(batch, self.threat.norm), self.key)?;
+        let (planted, missed) = self.planted(batch)?;
+        Ok(Diagnostics {
+            zero_gradient: share(self.without_gradient(batch)?),
+            single_step_gain: share(single_step),
+            still_rising,
+            restart_gain: share(restarts),
+            transfer_gain: share(transferred),
+            square_gain: share(by_square),
+            huge_epsilon: share(huge.iter().filter(|broken| !**broken).count()),
+            planted: planted as u64,
+            planted_missed: if planted == 0 { 0.0 } else { missed as f64 / planted as f64 },
+            ..outputs
+        })
+    }
+
+    fn gradient_search(&self) -> Search {
+        Search::Apgd(self.apgd())
+    }
+
+    /// What cross-entropy misses on several classes, a loss for each of them finds.
+    fn thorough_search(&self) -> Search {
+        let loss = if self.model.classes() < 4 { ApgdLoss::Margin } else { ApgdLoss::Targeted { targets: 9 } };
+        Search::Apgd(Apgd { loss, ..self.apgd() })
+    }
+
+    fn apgd(&self) -> Apgd {
+        Apgd { loss: ApgdLoss::CrossEntropy, steps: self.effort.steps, restarts: 1 }
+    }
+
+    /// Which images a search breaks; none where it finds no gradient.
+    fn broken(&self, search: &Search, batch: &Batch, threat: &Threat, key: u64) -> Result<Vec<bool>, AttackError> {
+        match break_with(search, self.model, batch, self.criterion, threat, key) {
+            Ok(found) => judge(self.model, &Batch { pixels: found.pixels, ..batch.clone() }, self.criterion),
+            Err(AttackError::NoGradient) => Ok(vec![false; batch.len()]),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Runs a search on the images that are unbroken so far and marks those that it breaks; returns how
+    /// many these are.
+    fn also(&self, search: &Search, batch: &Batch, key: u64, broken: &mut [bool]) -> Result<usize, AttackError> {
+        let rows = unbroken(broken);
+        if rows.is_empty() {
+            return Ok(0);
+        }
+        let hits = self.broken(search, &batch.pick(&rows), self.threat, key)?;
+        rows.iter().zip(&hits).for_each(|(&row, hit)| broken[row] = *hit);
+        Ok(hits.iter().filter(|hit| **hit).count())
+    }
+
+    /// How many unbroken images an attack on an exit that the criterion does not aim at breaks.
+    fn transferred(&self, batch: &Batch, broken: &[bool]) -> Result<usize, AttackError> {
+        let own = self.criterion.aims(self.model.exits(), self.model.classes());
+        let others = (0..self.model.exits()).map(Aim::Exit).filter(|aim| !own.contains(aim));
+        let rows = unbroken(broken);
+        if rows.is_empty() {
+            return Ok(0);
+        }
+        let part = batch.pick(&rows);
+        let mut any = vec![false; rows.len()];
+        for aim in others {
+            match self.gradient_search().search(self.model, &part, &aim, self.threat, RandomKey::new(self.key)) {
+                Ok((pixels, _)) => {
+                    merge(&mut any, &judge(self.model, &Batch { pixels, ..part.clone() }, self.criterion)?)
+                }
+                Err(AttackError::NoGradient) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(any.iter().filter(|any| **any).count())
+    }
+
+    /// The part of the rise of the mean loss that came in the last tenth of the steps.
+    fn still_rising(&self, unbroken: &Batch) -> Result<f64, AttackError> {
+        let mut largest = 0.0;
+        for aim in self.criterion.aims(self.model.exits(), self.model.classes()) {
+            let key = RandomKey::new(self.key);
+            match self.apgd().climb(self.model, unbroken, &aim, &Loss::Margin, self.threat, key) {
+                Ok(climb) => {
+                    let means = climb.trace.into_iter().map(|values| values.mean()).collect();
+                    let means = read_floats(Tensor::cat(means, 0))?;
+                    let (start, end) = (means[0], means[means.len() - 1]);
+                    let late = means[means.len() - 1 - means.len() / 10];
+                    let rise = f64::from(end - start);
+                    largest = f64::max(largest, if rise > 0.0 { f64::from(end - late) / rise } else { 0.0 });
+                }
+                Err(AttackError::NoGradient) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(largest)
+    }
+
+    /// How many images have no usable gradient towards some aim.
+    fn without_gradient(&self, batch: &Batch) -> Result<usize, AttackError> {
+        let mut none = vec![false; batch.len()];
+        for aim in self.criterion.aims(self.model.exits(), self.model.classes()) {
+            match Ascent::at(self.model, batch, &aim, &Loss::CrossEntropy, batch.pixels.clone()) {
+                Ok(look) => {
+                    let largest = look.gradient.abs().flatten::<2>(1, 3).max_dim(1).squeeze_dim::<1>(1);
+                    merge(&mut none, &read_bools(largest.lower_equal_scalar(VANISHED))?);
+                }
+                Err(AttackError::NoGradient) => return Ok(batch.len()),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(none.iter().filter(|none| **none).count())
+    }
+
+    /// Plants adversarial images: on the way from an image to another one that the network answers
+    /// otherwise there is a boundary; from half of epsilon before it, an attack with epsilon has to get
+    /// across. Returns how many could be planted and how many of them the attack missed.
+    fn planted(&self, batch: &Batch) -> Result<(usize, usize), AttackError> {
+        let wrong = |pixels: Tensor<4>| {
+            let logits = self.model.forward(pixels);
+            self.criterion.broken(&logits, &batch.labels)
+        };
+        let (far, found) = partners(batch, &wrong);
+        let (mut near, mut across) = (batch.pixels.clone(), far);
+        for _ in 0..HALVINGS {
+            let middle = (near.clone() + across.clone()).div_scalar(2.0);
+            let beyond = per_image(wrong(middle.clone()), &middle);
+            across = across.mask_where(beyond.clone(), middle.clone());
+            near = middle.mask_where(beyond, near);
+        }
+        let way = self.threat.sizes(&across, &batch.pixels).clamp_min(f64::from(f32::MIN_POSITIVE));
+        let part = way.recip().mul_scalar(self.threat.epsilon / 2.0).clamp_max(1.0);
+        let start = across.clone() + (batch.pixels.clone() - across.clone()) * per_image_factor(part);
+        let usable = found.bool_and(wrong(start.clone()).bool_not()).bool_and(wrong(across));
+        let usable = read_bools(usable)?;
+        let planted: Vec<usize> = (0..batch.len()).filter(|&row| usable[row]).collect();
+        if planted.is_empty() || self.threat.epsilon == 0.0 {
+            return Ok((0, 0));
+        }
+        let from = Batch { pixels: start.clamp(0.0, 1.0), ..batch.clone() }.pick(&planted);
+        let broken = self.broken(&self.gradient_search(), &from, self.threat, self.key)?;
+        Ok((planted.len(), broken.iter().filter(|broken| !**broken).count()))
+    }
+}
+
+/// For each image another one of the batch that its label would be wrong for, if one of the next few is.
+fn partners(batch: &Batch, wrong: &impl Fn(Tensor<4>) -> Tensor<1, Bool>) -> (Tensor<4>, Tensor<1, Bool>) {
+    let images = batch.len();
+    let mut far = batch.pixels.clone();
+    let mut found = batch.labels.zeros_like().equal_scalar(1);
+    for shift in 1..images.min(PARTNERS + 1) {
+        let order: Vec<usize> = (0..images).map(|row| (row + shift) % images).collect();
+        let other = batch.pick(&order).pixels;
+        let new = wrong(other.clone()).bool_and(found.clone().bool_not());
+        far = far.mask_where(per_image(new.clone(), &other), other);
+        found = found.bool_or(new);
+    }
+    (far, found)
+}
+
+/// A ball that holds every image.
+fn everything(batch: &Batch, norm: Norm) -> Threat {
+    let [_, channels, height, width] = batch.pixels.dims();
+    match norm {
+        Norm::Linf => Threat::linf(1.0),
+        Norm::L2 => Threat::l2(((channels * height * width) as f64).sqrt()),
+    }
+}
+
+fn unbroken(broken: &[bool]) -> Vec<usize> {
+    (0..broken.len()).filter(|&row| !broken[row]).collect()
+}
+
+fn merge(any: &mut [bool], more: &[bool]) {
+    any.iter_mut().zip(more).for_each(|(any, more)| *any |= more);
+}
+
+fn difference(one: &ExitLogits, other: &ExitLogits) -> Result<f64, AttackError> {
+    let pairs = one.as_slice().iter().zip(other.as_slice());
+    let largest = |tensor: Tensor<2>| tensor.abs().max();
+    let differences = pairs.map(|(one, other)| largest(one.clone() - other.clone())).collect();
+    let scales = one.as_slice().iter().map(|exit| largest(exit.clone())).collect();
+    let (difference, scale) =
+        (read_floats(Tensor::cat(differences, 0).max())?, read_floats(Tensor::cat(scales, 0).max())?);
+    Ok(f64::from(difference[0]) / f64::from(scale[0]).max(f64::MIN_POSITIVE))
+}
+
+/// Share of the exits all of whose rows are non-negative and sum to 1.
+fn share_of_softmax(logits: &ExitLogits) -> Result<f64, AttackError> {
+    let mut count = 0;
+    for exit in logits.as_slice() {
+        let off = exit.clone().sum_dim(1).sub_scalar(1.0).abs().max();
+        let values = read_floats(Tensor::cat(vec![off, exit.clone().min()], 0))?;
+        count += usize::from(values[0] < 1e-4 && values[1] >= 0.0);
+    }
+    Ok(count as f64 / logits.as_slice().len() as f64)
+}

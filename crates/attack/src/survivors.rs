@@ -1,0 +1,127 @@
+//! Several runs over one batch, each only on the images that no earlier one broke.
+
+use burn::tensor::kind::Basic;
+use burn::tensor::{Bool, Tensor};
+
+use crate::Batch;
+use crate::batch::row_numbers;
+use crate::passes::Passes;
+use crate::pgd::per_image;
+use crate::run::AttackError;
+
+/// The best pixels so far of each image of a batch, and who is still unbroken.
+///
+/// Of an unbroken image the candidate of the largest value is kept, the earlier one on a tie.
+#[derive(Debug)]
+pub(crate) struct Survivors<'a> {
+    whole: &'a Batch,
+    pixels: Tensor<4>,
+    value: Tensor<1>,
+    open: Vec<usize>,
+    pub(crate) passes: Passes,
+}
+
+/// The images of a batch that one run is to attack.
+#[derive(Debug)]
+pub(crate) struct Part {
+    /// The images.
+    pub(crate) batch: Batch,
+    rows: Vec<usize>,
+}
+
+impl Part {
+    /// Rows of the whole batch.
+    pub(crate) fn rows(&self) -> &[usize] {
+        &self.rows
+    }
+
+    /// Number of images.
+    pub(crate) fn count(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// What a tensor with a row per image of the whole batch holds for these.
+    pub(crate) fn of<const D: usize, K: Basic>(&self, tensor: &Tensor<D, K>) -> Tensor<D, K> {
+        tensor.clone().select(0, row_numbers(&self.rows, &self.batch.pixels.device()))
+    }
+}
+
+impl<'a> Survivors<'a> {
+    /// Nobody is broken; the pixels are the clean ones.
+    pub(crate) fn all(batch: &'a Batch) -> Self {
+        let value = Tensor::full([batch.len()], f32::MIN, &batch.pixels.device());
+        Self {
+            whole: batch,
+            pixels: batch.pixels.clone(),
+            value,
+            open: (0..batch.len()).collect(),
+            passes: Passes::default(),
+        }
+    }
+
+    /// The unbroken images, if there are any.
+    pub(crate) fn part(&self) -> Option<Part> {
+        (!self.open.is_empty()).then(|| Part { batch: self.whole.pick(&self.open), rows: self.open.clone() })
+    }
+
+    /// The pixels and values so far of these images; before the first candidate a value lies below all
+    /// others.
+    pub(crate) fn best(&self, part: &Part) -> (Tensor<4>, Tensor<1>) {
+        (part.of(&self.pixels), part.of(&self.value))
+    }
+
+    /// Takes the candidates of a run and what they were measured at; reads who is broken.
+    ///
+    /// # Errors
+    /// [`AttackError::Read`].
+    pub(crate) fn take(
+        &mut self,
+        part: &Part,
+        pixels: Tensor<4>,
+        value: Tensor<1>,
+        broken: Tensor<1, Bool>,
+    ) -> Result<(), AttackError> {
+        let (old_pixels, old_value) = (part.of(&self.pixels), part.of(&self.value));
+        let better = value.clone().greater(old_value.clone()).bool_or(broken.clone());
+        let pixels = old_pixels.mask_where(per_image(better.clone(), &pixels), pixels);
+        let value = old_value.mask_where(better, value);
+        self.pixels = put(&self.pixels, part.rows(), pixels);
+        self.value = put(&self.value, part.rows(), value);
+        let broken = read_bools(broken)?;
+        self.open = part.rows().iter().zip(broken).filter(|(_, broken)| !broken).map(|(&row, _)| row).collect();
+        Ok(())
+    }
+
+    /// The pixels of all images, and what they cost.
+    pub(crate) fn finish(self) -> (Tensor<4>, Passes) {
+        (self.pixels, self.passes)
+    }
+}
+
+/// A tensor with some of its rows replaced.
+///
+/// # Shapes
+/// - `all`: `[batch, ...]`; `values`: `[rows, ...]`
+pub(crate) fn put<const D: usize>(all: &Tensor<D>, rows: &[usize], values: Tensor<D>) -> Tensor<D> {
+    let images = all.dims()[0];
+    let mut sources: Vec<usize> = (0..images).collect();
+    rows.iter().enumerate().for_each(|(at, &row)| sources[row] = images + at);
+    let sources = row_numbers(&sources, &all.device());
+    Tensor::cat(vec![all.clone(), values], 0).select(0, sources)
+}
+
+/// Truth values on the host.
+///
+/// # Errors
+/// [`AttackError::Read`].
+pub(crate) fn read_bools(mask: Tensor<1, Bool>) -> Result<Vec<bool>, AttackError> {
+    mask.into_data().convert::<bool>().try_into_vec().map_err(|error| AttackError::Read(format!("{error:?}")))
+}
+
+/// Numbers on the host.
+///
+/// # Errors
+/// [`AttackError::Read`].
+pub(crate) fn read_floats<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>, AttackError> {
+    tensor.into_data().convert::<f32>().try_into_vec().map_err(|error| AttackError::Read(format!("{error:?}")))
+}

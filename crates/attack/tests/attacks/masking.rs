@@ -1,0 +1,83 @@
+//! The verdict: it sees through networks that hide their gradient, and lets the others pass.
+
+use neokd_attack::{Check, Criterion, Diagnostics, Effort, Level, Threat, Verdict};
+use neokd_model::Frozen;
+
+use crate::networks::{Mask, Numbers, Tiny, answered};
+
+const SHAPE: [usize; 3] = [1, 6, 6];
+
+fn verdict(model: &Tiny, threat: Threat) -> (Diagnostics, Verdict) {
+    let of = answered(model, 64, 8, 0);
+    let effort = Effort { steps: 50, queries: 300 };
+    let signs = Diagnostics::measure(&Frozen::new(model), &of, &Criterion::Exit(0), &threat, effort, 1).unwrap();
+    (signs, signs.verdict())
+}
+
+fn checks(verdict: &Verdict) -> Vec<Check> {
+    verdict.reasons.iter().map(|reason| reason.check).collect()
+}
+
+fn hidden(units: usize, mask: Mask) -> Tiny {
+    let mut numbers = Numbers(77);
+    let (first, second) = (numbers.list(36 * units), numbers.list(units * 5));
+    Tiny::new(SHAPE, 5).linear(&second, &[0.0; 5]).behind(&first).masked(mask)
+}
+
+#[test]
+fn networks_whose_robustness_is_genuine_pass() {
+    for (name, model) in [("linear", Tiny::random(SHAPE, 5, 2, 31)), ("hidden", hidden(200, Mask::None))] {
+        for threat in [Threat::linf(0.01), Threat::l2(0.05)] {
+            let (signs, verdict) = verdict(&model, threat);
+            assert_eq!(verdict.level, Level::Pass, "{name} {threat:?}: {signs:?} {verdict:?}");
+            assert!(signs.planted > 32, "{signs:?}");
+        }
+    }
+}
+
+#[test]
+fn networks_that_mask_their_gradient_do_not_pass() {
+    for (mask, expected) in [
+        (Mask::Quantised, Check::ZeroGradient),
+        (Mask::Steep, Check::ZeroGradient),
+        (Mask::Random, Check::RandomOutput),
+        (Mask::Detached, Check::ZeroGradient),
+        (Mask::Softmax, Check::SoftmaxOutput),
+    ] {
+        let (signs, verdict) = verdict(&Tiny::random(SHAPE, 5, 2, 31).masked(mask), Threat::linf(0.02));
+        assert!(verdict.level >= Level::Warn, "{mask:?}: {signs:?}");
+        assert!(checks(&verdict).contains(&expected), "{mask:?}: {verdict:?}");
+    }
+    // From 0.02 on every image falls: there is nothing left to mask.
+    for threat in [Threat::linf(0.001), Threat::linf(0.003), Threat::linf(0.006)] {
+        let (signs, verdict) = verdict(&hidden(1000, Mask::WinnersTakeAll), threat);
+        assert!(verdict.level >= Level::Warn, "winners take all, {threat:?}: {signs:?}");
+    }
+}
+
+#[test]
+fn the_verdict_is_the_worst_of_its_reasons() {
+    let fine = Diagnostics { images: 100, planted: 50, ..Diagnostics::default() };
+    assert_eq!(fine.verdict(), Verdict { level: Level::Pass, reasons: Vec::new() });
+    let cases = [
+        (Diagnostics { zero_gradient: 0.06, ..fine }, Check::ZeroGradient, Level::Warn),
+        (Diagnostics { zero_gradient: 0.6, ..fine }, Check::ZeroGradient, Level::Fail),
+        (Diagnostics { square_gain: 0.03, ..fine }, Check::SquareGain, Level::Warn),
+        (Diagnostics { still_rising: 0.4, ..fine }, Check::StillRising, Level::Fail),
+        (Diagnostics { restart_gain: 0.1, ..fine }, Check::RestartGain, Level::Warn),
+        (Diagnostics { single_step_gain: 0.2, ..fine }, Check::SingleStepGain, Level::Fail),
+        (Diagnostics { transfer_gain: 0.05, ..fine }, Check::TransferGain, Level::Warn),
+        (Diagnostics { huge_epsilon: 0.5, ..fine }, Check::HugeEpsilon, Level::Fail),
+        (Diagnostics { planted_missed: 0.3, ..fine }, Check::PlantedMissed, Level::Fail),
+        (Diagnostics { random_output: 1e-3, ..fine }, Check::RandomOutput, Level::Fail),
+        (Diagnostics { softmax_output: 0.5, ..fine }, Check::SoftmaxOutput, Level::Warn),
+        (Diagnostics { images: 0, ..fine }, Check::NoImages, Level::Warn),
+    ];
+    for (signs, check, level) in cases {
+        let verdict = signs.verdict();
+        assert_eq!((verdict.level, checks(&verdict)), (level, vec![check]), "{signs:?}");
+        assert!(!verdict.reasons[0].text.is_empty());
+    }
+    let both = Diagnostics { square_gain: 0.03, huge_epsilon: 0.5, ..fine }.verdict();
+    assert_eq!((both.level, both.reasons.len()), (Level::Fail, 2));
+}

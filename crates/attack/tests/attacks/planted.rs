@@ -1,0 +1,258 @@
+//! Networks whose worst perturbation can be written down: attacks find it.
+
+use neokd_attack::{
+    Aim, AnyAttack, Apgd, ApgdLoss, AutoAttack, Batch, Criterion, Cw, Fab, Fate, Norm, Pgd, RandomKey, Search, Square,
+    Target, Threat, margin, run,
+};
+use neokd_model::{Frozen, MultiExit};
+
+use crate::networks::{Numbers, Tiny, answered, batch, host, images, labels};
+
+const SHAPE: [usize; 3] = [1, 4, 4];
+const PIXELS: usize = 16;
+const NORMS: [Norm; 2] = [Norm::Linf, Norm::L2];
+
+fn pgd(steps: usize, step_size: f64) -> Search {
+    Search::Pgd(Pgd { steps, step_size, random_start: false, restarts: 1 })
+}
+
+fn apgd(loss: ApgdLoss, steps: usize) -> Search {
+    Search::Apgd(Apgd { loss, steps, restarts: 1 })
+}
+
+/// Two exits with two classes each, the second the first with its sign turned.
+fn both_signs(seed: u64) -> Tiny {
+    let values = Numbers(seed).list(2 * PIXELS);
+    let bias = -0.5 * values.chunks(2).map(|pair| pair[1] - pair[0]).sum::<f32>();
+    let turned: Vec<f32> = values.iter().map(|value| -value).collect();
+    Tiny::new(SHAPE, 2).linear(&values, &[0.0, bias]).linear(&turned, &[0.0, -bias])
+}
+
+/// Size of a vector in the norm dual to the threat's: what a unit of epsilon gains.
+fn dual(vector: &[f32], norm: Norm) -> f64 {
+    let values = vector.iter().map(|value| f64::from(*value));
+    match norm {
+        Norm::Linf => values.map(f64::abs).sum(),
+        Norm::L2 => values.map(|value| value * value).sum::<f64>().sqrt(),
+    }
+}
+
+fn margins(model: &Frozen<Tiny>, pixels: &burn::tensor::Tensor<4>, of: &Batch, exit: usize) -> Vec<f64> {
+    let values = margin(&model.forward_to(pixels.clone(), exit), &of.labels);
+    host(&values).into_iter().map(f64::from).collect()
+}
+
+fn found(model: &Frozen<Tiny>, of: &Batch, exit: usize, search: Search, threat: &Threat) -> Vec<f64> {
+    let outcome = run(model, of, AnyAttack::new(Target::Single(exit), search), threat, 5).unwrap();
+    margins(model, &outcome.adversarial.pixels, of, exit)
+}
+
+#[test]
+fn gradient_attacks_find_the_worst_case_of_a_linear_network() {
+    let model = both_signs(3);
+    let weights = host(&model.forward_to(batch(identity(), SHAPE, &[0; PIXELS]).pixels, 0));
+    let zero = host(&model.forward_to(batch(vec![0.0; PIXELS], SHAPE, &[0]).pixels, 0));
+    let slope: Vec<f32> = weights.chunks(2).map(|row| (row[1] - zero[1]) - (row[0] - zero[0])).collect();
+    let frozen = Frozen::new(&model);
+    for (exit, norm) in [(0, NORMS[0]), (1, NORMS[0]), (0, NORMS[1]), (1, NORMS[1])] {
+        let of = answered(&model, 24, 7, exit);
+        let threat = Threat { norm, epsilon: if norm == Norm::Linf { 0.1 } else { 0.25 } };
+        let clean = margins(&frozen, &of.pixels, &of, exit);
+        let worst: Vec<f64> = clean.iter().map(|clean| clean + threat.epsilon * dual(&slope, norm)).collect();
+        for search in [
+            Search::Pgd(Pgd::fgsm(&threat)),
+            pgd(10, threat.epsilon / 4.0),
+            Search::Cw(Cw(Pgd { steps: 40, step_size: threat.epsilon / 4.0, random_start: true, restarts: 1 })),
+        ] {
+            close(&format!("{norm:?} exit {exit} {search:?}"), &found(&frozen, &of, exit, search, &threat), &worst);
+        }
+        // Auto-PGD stops caring once an image is broken, so it is compared where none can be.
+        let small = Threat { epsilon: 0.9 * smallest(&clean) / dual(&slope, norm), ..threat };
+        let worst: Vec<f64> = clean.iter().map(|clean| clean + small.epsilon * dual(&slope, norm)).collect();
+        for loss in [ApgdLoss::CrossEntropy, ApgdLoss::Margin] {
+            let ours = found(&frozen, &of, exit, apgd(loss, 50), &small);
+            close(&format!("{norm:?} exit {exit} {loss:?}"), &ours, &worst);
+        }
+    }
+}
+
+#[test]
+fn gradient_attacks_find_the_worst_case_of_a_quadratic_network() {
+    // The second class wins outside a sphere around 0.3: its lead is |x - 0.3|^2 - r^2.
+    let centre = 0.3f32;
+    let squares: Vec<f32> = [0.0, 1.0].repeat(PIXELS);
+    let linear: Vec<f32> = [0.0, -2.0 * centre].repeat(PIXELS);
+    let radius = 1.6f32;
+    let bias = PIXELS as f32 * centre * centre - radius * radius;
+    let model = Tiny::new(SHAPE, 2).exit(&squares, &linear, &[0.0, bias]);
+    let frozen = Frozen::new(&model);
+    // All pixels lie above the centre by more than epsilon, so the farthest corner is unique.
+    let pixels: Vec<f32> = images(16, SHAPE, 2).into_iter().map(|value| value + 0.05).collect();
+    let of = batch(pixels.clone(), SHAPE, &[0; 16]);
+    for norm in NORMS {
+        let threat = Threat { norm, epsilon: if norm == Norm::Linf { 0.06 } else { 0.2 } };
+        let worst: Vec<f64> = pixels.chunks(PIXELS).map(|image| farthest(image, centre, radius, &threat)).collect();
+        assert!(worst.iter().all(|margin| *margin < 0.0), "{norm:?}: an image can be broken: {worst:?}");
+        for search in [
+            Search::Pgd(Pgd::fgsm(&threat)),
+            pgd(20, threat.epsilon / 4.0),
+            apgd(ApgdLoss::CrossEntropy, 100),
+            apgd(ApgdLoss::Margin, 100),
+        ] {
+            close(&format!("{norm:?} {search:?}"), &found(&frozen, &of, 0, search, &threat), &worst);
+        }
+    }
+}
+
+/// The largest lead of the second class in the ball, all pixels being above the centre.
+fn farthest(image: &[f32], centre: f32, radius: f32, threat: &Threat) -> f64 {
+    let offsets = image.iter().map(|value| f64::from(*value) - f64::from(centre));
+    let square = match threat.norm {
+        Norm::Linf => offsets.map(|offset| (offset + threat.epsilon).powi(2)).sum::<f64>(),
+        Norm::L2 => (offsets.map(|offset| offset * offset).sum::<f64>().sqrt() + threat.epsilon).powi(2),
+    };
+    square - f64::from(radius).powi(2)
+}
+
+/// Leads of all classes over the label, and what a unit of epsilon gains for each.
+fn leads(model: &Tiny, of: &Batch, norm: Norm) -> Vec<Vec<(f64, f64)>> {
+    let classes = model.classes();
+    let rows = host(&model.forward_to(batch(identity(), SHAPE, &[0; PIXELS]).pixels, 0));
+    let zero = host(&model.forward_to(batch(vec![0.0; PIXELS], SHAPE, &[0]).pixels, 0));
+    let logits = host(&model.forward_to(of.pixels.clone(), 0));
+    let lead = |image: usize, label: usize, class: usize| {
+        let row = &logits[image * classes..][..classes];
+        let slope: Vec<f32> = (0..PIXELS)
+            .map(|pixel| (rows[pixel * classes + class] - zero[class]) - (rows[pixel * classes + label] - zero[label]))
+            .collect();
+        (f64::from(row[class] - row[label]), dual(&slope, norm))
+    };
+    let others = |label: usize| (0..classes).filter(move |class| *class != label);
+    labels(of)
+        .iter()
+        .enumerate()
+        .map(|(image, &label)| others(label).map(|class| lead(image, label, class)).collect())
+        .collect()
+}
+
+#[test]
+fn targeted_attacks_break_exactly_what_can_be_broken() {
+    let model = Tiny::random(SHAPE, 5, 1, 21);
+    let (frozen, of) = (Frozen::new(&model), answered(&model, 64, 9, 0));
+    for norm in NORMS {
+        let leads = leads(&model, &of, norm);
+        let epsilon = median(leads.iter().map(|leads| distance(leads)).collect());
+        let threat = Threat { norm, epsilon };
+        for search in
+            [apgd(ApgdLoss::Targeted { targets: 9 }, 60), Search::Fab(Fab { steps: 60, restarts: 1, targets: 9 })]
+        {
+            let ours = found(&frozen, &of, 0, search, &threat);
+            for (image, (margin, leads)) in ours.iter().zip(&leads).enumerate() {
+                // Within half a percent of the boundary either answer is right.
+                if (distance(leads) / epsilon - 1.0).abs() > 0.005 {
+                    let breakable = distance(leads) < epsilon;
+                    assert_eq!(*margin > 0.0, breakable, "{norm:?} {search:?} image {image}: {margin}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn distances_of_fab_are_within_one_percent() {
+    let model = Tiny::random(SHAPE, 5, 1, 22);
+    let (frozen, of) = (Frozen::new(&model), answered(&model, 64, 4, 0));
+    let fab = Fab { steps: 50, restarts: 1, targets: 4 };
+    for norm in NORMS {
+        let threat = Threat { norm, epsilon: 0.1 };
+        let nearest = fab.nearest(&frozen, &of, &Aim::Exit(0), &threat, RandomKey::new(0)).unwrap();
+        for (ours, leads) in host(&nearest.distances).into_iter().zip(leads(&model, &of, norm)) {
+            let theirs = distance(&leads);
+            assert!((f64::from(ours) / theirs - 1.0).abs() < 0.01, "{norm:?}: {ours} instead of {theirs}");
+        }
+        let broken = margins(&frozen, &nearest.pixels, &of, 0);
+        assert!(broken.iter().all(|margin| *margin > 0.0), "{norm:?}: a nearest point that is not broken");
+    }
+}
+
+#[test]
+fn distances_of_fab_on_a_sphere_are_within_one_percent() {
+    let (centre, radius) = (0.5f32, 1.2f32);
+    let squares: Vec<f32> = [0.0, 1.0].repeat(PIXELS);
+    let linear: Vec<f32> = [0.0, -2.0 * centre].repeat(PIXELS);
+    let bias = PIXELS as f32 * centre * centre - radius * radius;
+    let model = Tiny::new(SHAPE, 2).exit(&squares, &linear, &[0.0, bias]);
+    let pixels = images(16, SHAPE, 12);
+    let of = batch(pixels.clone(), SHAPE, &[0; 16]);
+    let fab = Fab { steps: 100, restarts: 1, targets: 9 };
+    let threat = Threat::l2(0.5);
+    let nearest = fab.nearest(&Frozen::new(&model), &of, &Aim::Exit(0), &threat, RandomKey::new(0)).unwrap();
+    for (ours, image) in host(&nearest.distances).into_iter().zip(pixels.chunks(PIXELS)) {
+        let inside = image.iter().map(|value| f64::from(value - centre).powi(2)).sum::<f64>().sqrt();
+        let theirs = f64::from(radius) - inside;
+        assert!((f64::from(ours) / theirs - 1.0).abs() < 0.01, "{ours} instead of {theirs}");
+    }
+}
+
+#[test]
+fn square_breaks_95_percent_of_what_can_be_broken() {
+    let model = Tiny::random(SHAPE, 5, 1, 23);
+    let (frozen, of) = (Frozen::new(&model), answered(&model, 64, 5, 0));
+    for norm in NORMS {
+        let leads = leads(&model, &of, norm);
+        let epsilon = 1.2 * median(leads.iter().map(|leads| distance(leads)).collect());
+        let search = Search::Square(Square { queries: 5000, share: 0.8, restarts: 1 });
+        let ours = found(&frozen, &of, 0, search, &Threat { norm, epsilon });
+        // In L2 a bump cannot take the shape of rough weights, so the worst case itself is out of reach.
+        let reach = if norm == Norm::Linf { 0.95 } else { 0.6 };
+        let breakable: Vec<usize> = (0..64).filter(|&image| distance(&leads[image]) < reach * epsilon).collect();
+        let broken = breakable.iter().filter(|&&image| ours[image] > 0.0).count();
+        assert!(broken * 100 >= breakable.len() * 95, "{norm:?}: {broken} of {}", breakable.len());
+        let impossible = (0..64).filter(|&image| distance(&leads[image]) > 1.001 * epsilon);
+        assert!(impossible.into_iter().all(|image| ours[image] < 0.0), "{norm:?}: broke what cannot be broken");
+    }
+}
+
+#[test]
+fn autoattack_breaks_exactly_what_can_be_broken_and_names_the_member() {
+    let model = Tiny::random(SHAPE, 5, 1, 24);
+    let (frozen, of) = (Frozen::new(&model), answered(&model, 48, 6, 0));
+    let leads = leads(&model, &of, Norm::Linf);
+    let epsilon = median(leads.iter().map(|leads| distance(leads)).collect());
+    let mut set = AutoAttack::standard(5);
+    set.members[3] = Search::Square(Square { queries: 200, share: 0.8, restarts: 1 });
+    let standing = set.run(&frozen, &of, &Criterion::Exit(0), &Threat::linf(epsilon), 3).unwrap();
+    for (fate, leads) in standing.fates.iter().zip(&leads) {
+        if (distance(leads) / epsilon - 1.0).abs() > 0.005 {
+            assert_eq!(matches!(fate, Fate::Broken(_)), distance(leads) < epsilon);
+        }
+    }
+    let broken: u64 = standing.spent.iter().map(|spent| spent.broken).sum();
+    assert_eq!(broken as usize, standing.fates.iter().filter(|fate| **fate != Fate::Robust).count());
+    assert!(standing.spent.windows(2).all(|pair| pair[1].attacked == pair[0].attacked - pair[0].broken));
+}
+
+/// Distance of an image to the nearest boundary of a linear network.
+fn distance(leads: &[(f64, f64)]) -> f64 {
+    leads.iter().map(|(lead, gain)| -lead / gain).fold(f64::INFINITY, f64::min)
+}
+
+/// One image per pixel, white there and black elsewhere.
+fn identity() -> Vec<f32> {
+    (0..PIXELS * PIXELS).map(|at| if at % (PIXELS + 1) == 0 { 1.0 } else { 0.0 }).collect()
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+fn smallest(margins: &[f64]) -> f64 {
+    margins.iter().map(|margin| -margin).fold(f64::INFINITY, f64::min)
+}
+
+fn close(what: &str, ours: &[f64], theirs: &[f64]) {
+    for (our, their) in ours.iter().zip(theirs) {
+        assert!((our - their).abs() < 1e-4, "{what}: {our} instead of {their}");
+    }
+}

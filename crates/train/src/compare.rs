@@ -1,0 +1,341 @@
+//! Training methods side by side: what their runs' reports say, in mean and spread over seeds, and which
+//! differences are larger than the spread.
+
+use neokd_attack::Target;
+use serde::{Deserialize, Serialize};
+
+use crate::interval::Share;
+use crate::report::Report;
+use crate::{Error, RunConfig};
+
+/// Version of the schema of `compare.json`.
+pub const SCHEMA: &str = "neokd.compare/1";
+
+/// A training method that a comparison can name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Method {
+    /// What `--methods` calls it.
+    pub name: &'static str,
+    /// What it changes in a configuration; keys of its loss that the configuration has stay.
+    pub set: &'static [&'static str],
+}
+
+/// All methods.
+pub const METHODS: &[Method] = &[
+    Method { name: "at", set: &["training.loss.kind=adversarial-training"] },
+    Method { name: "skd", set: &["training.loss.kind=skd"] },
+    Method { name: "ard", set: &["training.loss.kind=ard"] },
+    Method { name: "lw", set: &["training.loss.kind=lw"] },
+    Method { name: "neo-kd", set: &["training.loss.kind=neo-kd"] },
+    Method { name: "nkd", set: &["training.loss.kind=neo-kd", "training.loss.beta=0.0"] },
+    Method { name: "eokd", set: &["training.loss.kind=neo-kd", "training.loss.alpha=0.0"] },
+    Method { name: "trades", set: &["training.loss.kind=trades"] },
+    Method { name: "mart", set: &["training.loss.kind=mart"] },
+    Method { name: "pgd-te", set: &["training.loss.kind=pgd-te"] },
+    Method { name: "trades-te", set: &["training.loss.kind=trades-te"] },
+];
+
+impl Method {
+    /// The method of that name.
+    ///
+    /// # Errors
+    /// [`Error::Config`] lists the names.
+    pub fn find(name: &str) -> Result<Self, Error> {
+        METHODS.iter().find(|method| method.name == name).copied().ok_or_else(|| {
+            let names: Vec<&str> = METHODS.iter().map(|method| method.name).collect();
+            Error::Config(format!("--methods {name}: unknown; the methods are {}", names.join(", ")))
+        })
+    }
+
+    /// The configuration of a run with this method and a seed, all else as given. A change that starts
+    /// with the name of a method and a colon is for that method alone.
+    ///
+    /// # Errors
+    /// [`Error::Config`], also for a change of the loss that does not say which method it is for.
+    pub fn configure(&self, config: &str, set: &[String], seed: u64) -> Result<RunConfig, Error> {
+        let (mut all, mut own) = (Vec::new(), Vec::new());
+        for change in set {
+            match change.split_once(':').map(|(name, rest)| (Self::find(name), rest)) {
+                Some((Ok(method), rest)) if method == *self => own.push(rest.to_string()),
+                Some((Ok(_), _)) => {}
+                _ if change.starts_with("training.loss") => {
+                    return Err(Error::Config(format!(
+                        "--set {change}: methods have losses of their own; say whose, as in --set {}:{change}",
+                        self.name
+                    )));
+                }
+                _ => all.push(change.clone()),
+            }
+        }
+        all.extend(self.set.iter().map(|change| change.to_string()));
+        all.extend(own);
+        all.push(format!("seed={seed}"));
+        RunConfig::load(config, &all)
+    }
+}
+
+/// The attacks of a comparison: the paper's two, and each exit's own.
+pub fn targets(exits: usize) -> Vec<Target> {
+    let own = (0..exits).map(Target::Single);
+    [Target::MaxAverage, Target::Average].into_iter().chain(own).collect()
+}
+
+/// Whether a report has everything that a comparison needs.
+pub fn is_enough(report: &Report, exits: usize) -> bool {
+    let complete = report.training.as_ref().is_some_and(|training| training.complete);
+    complete && targets(exits).iter().all(|target| under(report, *target).is_some())
+}
+
+/// A comparison; the JSON has these fields. Accuracies and success rates are in `[0, 1]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Comparison {
+    /// [`SCHEMA`].
+    pub schema: String,
+    /// Seeds of the runs of every method.
+    pub seeds: Vec<u64>,
+    /// Test images scored in each run.
+    pub n: u64,
+    /// The methods, in the order asked for.
+    pub methods: Vec<MethodResult>,
+    /// Every pair of methods.
+    pub differences: Vec<Difference>,
+}
+
+/// One method.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MethodResult {
+    /// Its name.
+    pub method: String,
+    /// Its runs, one per seed; each folder holds the whole report.
+    pub runs: Vec<RunResult>,
+    /// Mean and spread over the runs, for each of `clean`, `max-average`, `average`, `own` (each exit
+    /// under the attack on itself) and `transfer` (success at each exit of attacks on the others).
+    pub measures: Vec<Measure>,
+    /// Success in mean over the runs: row, the attacked exit; column, the measured one.
+    pub transfer_matrix: Vec<Vec<f64>>,
+}
+
+/// One run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunResult {
+    /// Its seed.
+    pub seed: u64,
+    /// Its directory inside the comparison's.
+    pub folder: String,
+    /// Each measure's mean over the exits.
+    pub means: Vec<f64>,
+}
+
+/// One measure over the runs of a method.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Measure {
+    /// What is measured.
+    pub name: String,
+    /// Per exit.
+    pub exits: Vec<Spread>,
+    /// Mean over the exits.
+    pub mean: Spread,
+}
+
+/// Mean and spread over seeds.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Spread {
+    /// Mean.
+    pub mean: f64,
+    /// Sample standard deviation; none for a single seed.
+    pub deviation: Option<f64>,
+}
+
+/// Two methods in one measure, mean over exits.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Difference {
+    /// What is measured.
+    pub measure: String,
+    /// The method with the larger mean.
+    pub higher: String,
+    /// The other.
+    pub lower: String,
+    /// How much larger.
+    pub difference: f64,
+    /// `sqrt(s_1^2 + s_2^2)` of the two standard deviations: by how much two single runs of equal
+    /// methods would differ; none for a single seed.
+    pub spread: Option<f64>,
+    /// Whether the difference is larger than the spread. No test of significance: with few seeds the
+    /// spread itself is uncertain.
+    pub larger_than_spread: Option<bool>,
+}
+
+impl Spread {
+    /// Of the given values, at least one.
+    pub fn of(values: &[f64]) -> Self {
+        let n = values.len() as f64;
+        let mean = values.iter().sum::<f64>() / n;
+        let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
+        Self { mean, deviation: (values.len() > 1).then(|| (squares / (n - 1.0)).sqrt()) }
+    }
+}
+
+/// The finished runs of one method.
+#[derive(Clone, Debug)]
+pub struct Runs {
+    /// The method.
+    pub method: Method,
+    /// Seed, folder and report of each.
+    pub reports: Vec<(u64, String, Report)>,
+}
+
+impl Comparison {
+    /// Puts the runs together.
+    pub fn new(methods: &[Runs]) -> Self {
+        let results: Vec<MethodResult> = methods.iter().map(MethodResult::new).collect();
+        let first = methods.first().map(|runs| runs.reports.as_slice()).unwrap_or_default();
+        Self {
+            schema: SCHEMA.to_string(),
+            seeds: first.iter().map(|(seed, ..)| *seed).collect(),
+            n: first.first().map_or(0, |(_, _, report)| report.n),
+            differences: differences(&results),
+            methods: results,
+        }
+    }
+}
+
+impl MethodResult {
+    fn new(runs: &Runs) -> Self {
+        let measured: Vec<Vec<(&str, Vec<f64>)>> = runs.reports.iter().map(|(.., report)| measure(report)).collect();
+        let names: Vec<&str> =
+            measured.first().map_or_else(Vec::new, |run| run.iter().map(|(name, _)| *name).collect());
+        let measures = names.iter().enumerate().map(|(at, name)| {
+            let of_exit = |exit: usize| Spread::of(&measured.iter().map(|run| run[at].1[exit]).collect::<Vec<_>>());
+            let means: Vec<f64> = measured.iter().map(|run| mean(&run[at].1)).collect();
+            let exits = measured.first().map_or(0, |run| run[at].1.len());
+            Measure { name: name.to_string(), exits: (0..exits).map(of_exit).collect(), mean: Spread::of(&means) }
+        });
+        let results = runs.reports.iter().zip(&measured).map(|((seed, folder, _), run)| RunResult {
+            seed: *seed,
+            folder: folder.clone(),
+            means: run.iter().map(|(_, exits)| mean(exits)).collect(),
+        });
+        let matrices: Vec<Vec<Vec<f64>>> = runs.reports.iter().map(|(.., report)| transfer(report)).collect();
+        Self {
+            method: runs.method.name.to_string(),
+            runs: results.collect(),
+            measures: measures.collect(),
+            transfer_matrix: average(&matrices),
+        }
+    }
+}
+
+fn under(report: &Report, target: Target) -> Option<&crate::report::AttackReport> {
+    report.attacks.iter().find(|attack| attack.objective == target.to_string())
+}
+
+/// The measures of one run, each with a value per exit.
+fn measure(report: &Report) -> Vec<(&'static str, Vec<f64>)> {
+    let values = |shares: &[Share]| shares.iter().map(|share| share.value).collect::<Vec<f64>>();
+    let exits = report.costs.len();
+    let attacked = |target| under(report, target).map_or_else(Vec::new, |attack| values(&attack.accuracy.exits));
+    let matrix = transfer(report);
+    let from_others = |at: usize| {
+        let others = (0..exits).filter(|&exit| exit != at).map(|exit| matrix[exit][at]);
+        others.sum::<f64>() / (exits - 1).max(1) as f64
+    };
+    vec![
+        ("clean", values(&report.clean.exits)),
+        ("max-average", attacked(Target::MaxAverage)),
+        ("average", attacked(Target::Average)),
+        ("own", (0..exits).map(|exit| attacked(Target::Single(exit))[exit]).collect()),
+        ("transfer", (0..exits).map(from_others).collect()),
+    ]
+}
+
+/// Row: the attacked exit; column: the measured one.
+fn transfer(report: &Report) -> Vec<Vec<f64>> {
+    let row = |exit| under(report, Target::Single(exit)).map(|attack| &attack.fooled);
+    let rows = (0..report.costs.len()).filter_map(row);
+    rows.map(|fooled| fooled.iter().map(|share| share.value).collect()).collect()
+}
+
+fn average(matrices: &[Vec<Vec<f64>>]) -> Vec<Vec<f64>> {
+    let Some(first) = matrices.first() else {
+        return Vec::new();
+    };
+    let cell = |row: usize, column: usize| mean(&matrices.iter().map(|matrix| matrix[row][column]).collect::<Vec<_>>());
+    (0..first.len()).map(|row| (0..first[row].len()).map(|column| cell(row, column)).collect()).collect()
+}
+
+fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len().max(1) as f64
+}
+
+fn differences(methods: &[MethodResult]) -> Vec<Difference> {
+    let pairs =
+        methods.iter().enumerate().flat_map(|(at, first)| methods[at + 1..].iter().map(move |second| (first, second)));
+    let pairs: Vec<(&MethodResult, &MethodResult)> = pairs.collect();
+    let measures = methods.first().map_or(0, |method| method.measures.len());
+    let each = (0..measures).flat_map(|at| pairs.iter().map(move |(first, second)| difference(first, second, at)));
+    each.collect()
+}
+
+fn difference(first: &MethodResult, second: &MethodResult, at: usize) -> Difference {
+    let (one, other) = (first.measures[at].mean, second.measures[at].mean);
+    let (higher, lower) = if one.mean >= other.mean { (first, second) } else { (second, first) };
+    let difference = (one.mean - other.mean).abs();
+    let spread = one.deviation.zip(other.deviation).map(|(one, other)| one.hypot(other));
+    Difference {
+        measure: first.measures[at].name.clone(),
+        higher: higher.method.clone(),
+        lower: lower.method.clone(),
+        difference,
+        spread,
+        larger_than_spread: spread.map(|spread| difference > spread),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn method(name: &str, means: [f64; 3]) -> MethodResult {
+        let spread = Spread::of(&means);
+        let measure = Measure { name: "average".to_string(), exits: vec![spread], mean: spread };
+        MethodResult {
+            method: name.to_string(),
+            runs: Vec::new(),
+            measures: vec![measure],
+            transfer_matrix: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_change_can_be_for_one_method_alone() {
+        let configured = |name: &str, set: &str| Method::find(name).unwrap().configure("mnist", &[set.to_string()], 2);
+        let lambda = "ard:training.loss.lambda=2.0";
+        let (ard, plain) = (configured("ard", lambda).unwrap(), configured("ard", "seed=9").unwrap());
+        assert_ne!(ard, plain);
+        assert_eq!(configured("skd", lambda).unwrap(), configured("skd", "seed=9").unwrap());
+        assert_eq!(ard.seed, 2);
+        let refused = configured("ard", "training.loss.lambda=2.0").unwrap_err().to_string();
+        assert!(refused.contains("--set ard:training.loss.lambda=2.0"), "{refused}");
+    }
+
+    #[test]
+    fn a_spread_is_the_sample_standard_deviation() {
+        let spread = Spread::of(&[2.0, 4.0, 9.0]);
+        assert_eq!(spread.mean, 5.0);
+        assert!((spread.deviation.unwrap() - 13.0_f64.sqrt()).abs() < 1e-12);
+        assert_eq!(Spread::of(&[1.0]).deviation, None);
+    }
+
+    #[test]
+    fn a_difference_is_held_against_the_spread_of_both() {
+        let methods =
+            [method("at", [0.50, 0.52, 0.54]), method("ard", [0.51, 0.52, 0.53]), method("neo-kd", [0.60, 0.61, 0.62])];
+        let found = differences(&methods);
+        let sentences: Vec<(&str, &str, Option<bool>)> =
+            found.iter().map(|each| (each.higher.as_str(), each.lower.as_str(), each.larger_than_spread)).collect();
+        assert_eq!(
+            sentences,
+            [("at", "ard", Some(false)), ("neo-kd", "at", Some(true)), ("neo-kd", "ard", Some(true))]
+        );
+    }
+}

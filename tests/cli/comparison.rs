@@ -1,0 +1,93 @@
+//! Every loss by its name, and several of them side by side.
+
+use std::fs;
+use std::path::Path;
+use std::process::Output;
+
+use serde_json::Value;
+
+use crate::command::{TINY, assert_failure, assert_success, neokd, stdout, train};
+
+fn compare(folder: &Path, methods: &str, more: &[&str]) -> Output {
+    let arguments = ["compare", "--device", "cpu", "--seeds", "2", "--methods", methods, "--out"];
+    neokd().args(arguments).arg(folder).args(TINY).args(more).output().unwrap()
+}
+
+#[test]
+fn a_comparison_is_a_table_a_file_and_ordinary_runs_and_is_not_done_twice() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("comparison");
+    // A run that is trained, but not yet scored under every attack of a comparison.
+    assert_success(&train(&out.join("ard-1"), &["--set", "training.loss.kind=ard", "--seed", "1"]));
+    let first = compare(&out, "at,ard", &[]);
+    assert_success(&first);
+    for part in ["[1/4] at, seed 1: training", "[3/4] ard, seed 1: training goes on after step 4", "max-average", "±"]
+    {
+        assert!(stdout(&first).contains(part), "{part}: {}", stdout(&first));
+    }
+    let file = out.join("compare.json");
+    let written = fs::read(&file).unwrap();
+    let result: Value = serde_json::from_slice(&written).unwrap();
+    assert_eq!((&result["schema"], &result["n"]), (&"neokd.compare/1".into(), &4.into()));
+    for method in result["methods"].as_array().unwrap() {
+        let names: Vec<&str> =
+            method["measures"].as_array().unwrap().iter().map(|measure| measure["name"].as_str().unwrap()).collect();
+        assert_eq!(names, ["clean", "max-average", "average", "own", "transfer"]);
+        assert_eq!(method["transfer_matrix"].as_array().unwrap().len(), 3);
+        assert_eq!(method["runs"].as_array().unwrap().len(), 2);
+    }
+    assert_eq!(result["differences"].as_array().unwrap().len(), 5);
+    assert!(out.join("at-2/report.json").exists() && out.join("at-2/weights.safetensors").exists());
+
+    let second = compare(&out, "at,ard", &[]);
+    assert_success(&second);
+    assert_eq!(stdout(&second).matches("done already").count(), 4);
+    assert_eq!(fs::read(&file).unwrap(), written);
+    let other = compare(&out, "at,ard", &["--set", "training.epochs=1"]);
+    assert_failure(&other, 5, &["at-1", "another configuration", "--out"]);
+}
+
+#[test]
+fn a_method_that_is_not_there_is_named_beside_those_that_are() {
+    let folder = tempfile::tempdir().unwrap();
+    assert_failure(&compare(folder.path(), "at,adr", &[]), 2, &["adr", "skd, ard, lw, neo-kd"]);
+}
+
+#[test]
+fn every_loss_can_be_named_and_its_terms_are_logged() {
+    let folder = tempfile::tempdir().unwrap();
+    for (kind, terms) in [
+        ("adversarial-training", &["ce_clean", "ce_adversarial"][..]),
+        ("skd", &["ce_clean", "ce_adversarial", "skd_clean", "skd_adversarial"]),
+        ("lw", &["ce_clean", "ce_adversarial", "head_weights"]),
+        ("trades", &["ce_clean", "kl"]),
+        ("mart", &["bce_adversarial", "kl_misclassified"]),
+        ("pgd-te", &["ce_adversarial", "ensemble"]),
+        ("trades-te", &["ce_clean", "kl", "ensemble"]),
+    ] {
+        let out = folder.path().join(kind);
+        assert_success(&train(&out, &["--set", &format!("training.loss.kind={kind}")]));
+        let log = fs::read_to_string(out.join("metrics.jsonl")).unwrap();
+        let step: Value = serde_json::from_str(log.lines().next().unwrap()).unwrap();
+        let logged = step["loss"].as_array().unwrap();
+        let names: Vec<&str> = logged.iter().map(|term| term["name"].as_str().unwrap()).collect();
+        assert_eq!(names, terms);
+        assert!(logged.iter().all(|term| term["exits"].as_array().unwrap().len() == 3));
+    }
+}
+
+#[test]
+fn options_that_do_not_go_together_are_refused_before_anything_starts() {
+    for (set, parts) in [
+        ("validation.patience=2", &["validation.patience = 2", "keep_best"][..]),
+        ("training.label_smoothing=1.0", &["training.label_smoothing = 1"]),
+        ("training.ema.decay=2.0", &["training.ema.decay = 2"]),
+        ("training.awp.gamma=0.0", &["training.awp.gamma = 0"]),
+        ("training.loss.temperature=-1.0", &["training.loss.temperature = -1"]),
+        ("training.loss.partition.redrawn=weekly", &["weekly", "visit"]),
+        ("validation.probe.steps=0", &["validation.probe.steps = 0", "never"]),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        assert_failure(&train(&folder.path().join("run"), &["--set", set]), 2, parts);
+    }
+}
