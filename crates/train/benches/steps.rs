@@ -201,10 +201,12 @@ struct Turn {
 impl Opponent {
     /// None, with a message, where the opponent is not installed.
     fn start(network: &str, args: &Args) -> Option<Self> {
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../xtask/pytorch/steps.py");
+        // Cargo names the crate's folder at run time, so that a clone that was moved still finds it.
+        let folder = std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+        let script = Path::new(&folder).join("../../xtask/pytorch/steps.py");
         let threads = std::thread::available_parallelism().map_or(1, usize::from).to_string();
         let mut command = Command::new(&args.python);
-        command.args([script, network, &args.batch.to_string(), &threads]);
+        command.arg(script).args([network, &args.batch.to_string(), &threads]);
         let started = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
         let greeted = started.map_err(Into::into).and_then(Self::greet);
         greeted
