@@ -55,5 +55,5 @@ pub use manifest::{KnownDataset, find, known};
 pub use provenance::{FileDigest, Provenance, Trust, sha256_hex};
 pub use split::{HeldOut, SplitTable};
 pub use synthetic::synthetic;
-pub use tensors::{TensorImages, load_safetensors};
+pub use tensors::{TensorImages, Values, encode_safetensors, load_safetensors};
 pub use tree::{ImageFiles, Storage, TreeOptions, load_tree, open_tree};

@@ -1,10 +1,11 @@
-//! safetensors files as image sets: a tensor `images` and a tensor `labels`.
+//! safetensors files as image sets: a tensor `images` and a tensor `labels`; and such files to be written.
 //!
 //! `images` is `[images, channels, height, width]`, of type U8 (0 to 255) or F32 (0 to 1). `labels` is `[images]`, of
 //! any integer type. Other tensors and the metadata are passed over. The type of `images` decides what the file loads
 //! as, never its values: U8 is an [`ImageSet`], F32 is a [`FloatImages`], whose `to_bytes` is there for who knows that
 //! the values came from bytes.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
@@ -84,6 +85,46 @@ pub fn parse_safetensors(bytes: &[u8], classes: usize, file: &str) -> Result<Ten
         }
         other => Err(other_type(file, IMAGES, other, "U8 or F32").into()),
     }
+}
+
+/// Numbers of a tensor to be written.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Values {
+    /// 32-bit floats.
+    Floats(Vec<f32>),
+    /// 64-bit integers.
+    Integers(Vec<i64>),
+    /// Bytes.
+    Bytes(Vec<u8>),
+}
+
+impl Values {
+    fn into_bytes(self) -> (Dtype, Vec<u8>) {
+        match self {
+            Self::Floats(values) => (Dtype::F32, values.into_iter().flat_map(f32::to_le_bytes).collect()),
+            Self::Integers(values) => (Dtype::I64, values.into_iter().flat_map(i64::to_le_bytes).collect()),
+            Self::Bytes(values) => (Dtype::U8, values),
+        }
+    }
+}
+
+/// Bytes of a safetensors file with these tensors, each with its name and shape, and one header entry.
+///
+/// # Errors
+/// [`TensorsError::Damaged`] if a shape and its values disagree.
+pub fn encode_safetensors(
+    tensors: Vec<(String, Vec<usize>, Values)>,
+    key: &str,
+    entry: String,
+) -> Result<Vec<u8>, DataError> {
+    let wrong = |source| TensorsError::Damaged { file: "a file to be written".to_owned(), source };
+    let encoded: Vec<_> = tensors.into_iter().map(|(name, shape, values)| (name, shape, values.into_bytes())).collect();
+    let views = encoded.iter().map(|(name, shape, (dtype, bytes))| {
+        TensorView::new(*dtype, shape.clone(), bytes).map(|view| (name.as_str(), view))
+    });
+    let views = views.collect::<Result<Vec<_>, _>>().map_err(wrong)?;
+    let header = HashMap::from([(key.to_owned(), entry)]);
+    Ok(safetensors::serialize(views, Some(header)).map_err(wrong)?)
 }
 
 fn tensor<'a>(tensors: &SafeTensors<'a>, name: &'static str, file: &str) -> Result<TensorView<'a>, TensorsError> {

@@ -3,6 +3,8 @@
 //!
 //! [`Diagnostics::measure`] measures the signs, [`Diagnostics::verdict`] is a pure function of them.
 
+use std::fmt;
+
 use burn::tensor::{Bool, Tensor};
 use neokd_model::{ExitLogits, Frozen, MultiExit};
 use serde::{Deserialize, Serialize};
@@ -37,6 +39,13 @@ pub struct Effort {
     pub steps: usize,
     /// Queries of Square.
     pub queries: usize,
+}
+
+impl Effort {
+    /// To check the result of an attack of so many gradient steps: as many, within reason.
+    pub fn for_attack_of(steps: usize) -> Self {
+        Self { steps: steps.clamp(20, 100), ..Self::default() }
+    }
 }
 
 impl Default for Effort {
@@ -112,6 +121,16 @@ pub enum Level {
     Warn,
     /// The number says nothing.
     Fail,
+}
+
+impl fmt::Display for Level {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Self::Pass => "pass",
+            Self::Warn => "warn",
+            Self::Fail => "fail",
+        })
+    }
 }
 
 /// A sign that was found.

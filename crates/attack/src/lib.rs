@@ -55,6 +55,7 @@ pub use cw::Cw;
 pub use deployed::Deployed;
 pub use fab::{Fab, Nearest};
 pub use loss::{Loss, cross_entropy, dlr, dlr_targeted, margin};
+pub use max_average::max_average;
 pub use objective::{Average, Objective, Single};
 pub use passes::Passes;
 pub use pgd::Pgd;

@@ -15,7 +15,7 @@ use crate::run::AttackError;
 ///
 /// # Errors
 /// Those of `single`.
-pub(crate) fn max_average<M: MultiExit>(
+pub fn max_average<M: MultiExit>(
     model: &Frozen<M>,
     batch: &Batch,
     mut single: impl FnMut(usize) -> Result<(Tensor<4>, Passes), AttackError>,

@@ -1,6 +1,7 @@
 //! The command line: what was typed, then what is done. Every command prints through `output::Output`, so
 //! that a closed pipe ends the program quietly.
 
+mod attack;
 mod calibrate;
 mod compare;
 mod config;
@@ -13,6 +14,8 @@ mod model;
 mod output;
 mod predict;
 mod progress;
+mod report;
+mod runs;
 mod smoke;
 mod train;
 
@@ -21,6 +24,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
+use neokd_attack::Norm;
 
 use crate::Error;
 use crate::device::DeviceChoice;
@@ -42,8 +46,14 @@ enum Command {
     Train(train::Args),
     /// Score a run or a weights file, clean and attacked
     Evaluate(evaluate::Args),
+    /// Attack the images of a data set or file, and say whether the result is to be believed
+    Attack(attack::Args),
     /// Train and score several methods under the same conditions, over seeds, and print one table
     Compare(compare::Args),
+    /// Show runs as a page, Markdown, CSV or charts; several become a comparison
+    Report(report::Args),
+    /// List the runs in a folder with their main figures
+    Runs(runs::Args),
     /// Find confidence thresholds for a budget on validation images
     Calibrate(calibrate::Args),
     /// Print multiply-adds and parameters per exit
@@ -82,6 +92,14 @@ struct DeviceFlag {
     device: DeviceChoice,
 }
 
+fn norm(text: &str) -> Result<Norm, String> {
+    match text {
+        "linf" => Ok(Norm::Linf),
+        "l2" => Ok(Norm::L2),
+        _ => Err(format!("norm {text:?} is neither linf nor l2")),
+    }
+}
+
 /// Where imported data sets are; shared by several commands.
 #[derive(Debug, clap::Args)]
 struct DataFlag {
@@ -118,7 +136,10 @@ fn run(cli: Cli) -> Result<(), Error> {
     match cli.command {
         Command::Train(args) => train::run(args, &mut out),
         Command::Evaluate(args) => evaluate::run(args, &mut out),
+        Command::Attack(args) => attack::run(args, &mut out),
         Command::Compare(args) => compare::run(args, &mut out),
+        Command::Report(args) => report::run(args, &mut out),
+        Command::Runs(args) => runs::run(args, &mut out),
         Command::Calibrate(args) => calibrate::run(args, &mut out),
         Command::Cost(args) => model::cost(args, &mut out),
         Command::Convert(args) => convert::run(args, &mut out),

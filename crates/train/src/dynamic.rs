@@ -25,6 +25,16 @@ pub struct Dynamic {
     pub left: Vec<u64>,
 }
 
+impl Dynamic {
+    /// Of so many correct answers, and so many images that left at each exit.
+    pub(crate) fn new(correct: u64, left: Vec<u64>, costs: &[ExitCost]) -> Self {
+        let n: u64 = left.iter().sum();
+        let spent = left.iter().zip(costs).map(|(images, cost)| *images as f64 * cost.multiply_adds as f64);
+        let multiply_adds = spent.sum::<f64>() / n.max(1) as f64;
+        Self { accuracy: Share::new(correct, n), multiply_adds, left }
+    }
+}
+
 /// Counts where images leave under a policy.
 #[derive(Clone, Debug)]
 pub struct Leaving {
@@ -50,14 +60,12 @@ impl Leaving {
 
     /// Accuracy and cost of everything added.
     pub fn finish(&self, costs: &[ExitCost]) -> Dynamic {
-        let n: u64 = self.left.iter().sum();
-        let spent = self.left.iter().zip(costs).map(|(images, cost)| *images as f64 * cost.multiply_adds as f64);
-        let multiply_adds = spent.sum::<f64>() / n.max(1) as f64;
-        Dynamic { accuracy: Share::new(self.correct, n), multiply_adds, left: self.left.clone() }
+        Dynamic::new(self.correct, self.left.clone(), costs)
     }
 }
 
-fn decide(probabilities: &[Vec<f32>], images: usize, image: usize, policy: &Policy) -> Answer {
+/// What becomes of one of `images` images, given `[images * classes]` of probabilities per exit.
+pub(crate) fn decide(probabilities: &[Vec<f32>], images: usize, image: usize, policy: &Policy) -> Answer {
     let row = |exit: &'_ Vec<f32>| -> std::ops::Range<usize> {
         let classes = exit.len() / images;
         image * classes..(image + 1) * classes

@@ -77,6 +77,12 @@ pub enum Error {
         /// The run directory.
         folder: PathBuf,
     },
+    /// The user interrupted an evaluation; every finished batch is in its journal. Exit code 130.
+    #[error("interrupted; finished batches are in {}, the same command goes on from there", journal.display())]
+    AttackInterrupted {
+        /// The journal.
+        journal: PathBuf,
+    },
     /// The reader of our output went away. Exit code 141, no message.
     #[error("output closed")]
     ClosedPipe,
@@ -112,7 +118,7 @@ impl Error {
             Self::Diverged { .. } => 8,
             Self::Attack(_) => 9,
             Self::Smoke(_) => 10,
-            Self::Interrupted { .. } => 130,
+            Self::Interrupted { .. } | Self::AttackInterrupted { .. } => 130,
             Self::ClosedPipe => 141,
         }
     }

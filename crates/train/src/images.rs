@@ -77,6 +77,33 @@ impl Source {
         }
     }
 
+    /// The same, if it has as many classes as the network that looks at it.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if it has not.
+    pub fn of_classes(self, classes: usize) -> Result<Self, Error> {
+        match self.classes() == classes {
+            true => Ok(self),
+            false => Err(Error::Config(format!(
+                "--data {}: has {} classes, the network knows {classes}; give the data set that it was trained for",
+                self.name(),
+                self.classes()
+            ))),
+        }
+    }
+
+    /// SHA-256 that tells the images and their labels from others.
+    pub fn digest(&self) -> String {
+        match self {
+            Self::Set(set) => set.digest(),
+            Self::Floats(set) => {
+                let pixels = set.pixels().iter().flat_map(|pixel| pixel.to_le_bytes());
+                let labels = set.labels().iter().flat_map(|label| label.to_le_bytes());
+                neokd_datasets::sha256_hex(&pixels.chain(labels).collect::<Vec<u8>>())
+            }
+        }
+    }
+
     /// How many images are meant by `wanted`, of which 0 means all.
     pub fn count(&self, wanted: usize) -> usize {
         let all = match self {

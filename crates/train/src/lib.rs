@@ -8,13 +8,17 @@
 //! optimizer, schedule, checkpoint, run_dir, metrics   what the loop leans on
 //! training_attack, awp, cutmix, targets, ema, best, probe   options of the loop, one a file
 //! evaluate     accuracy per exit, clean and attacked
-//! report       the JSON that says what came out and how it was made
+//! robustness   named attacks on images: runs, journal, worst case, verdict
+//! adversarial_file   their images, to be looked at again
+//! examples     a few images, clean and attacked, to look at
+//! report       the JSON that says what came out and how it was made, and the pages that show it
 //! compare      the reports of several methods side by side
 //! cli          the command line
 //! ```
 //!
 //! The networks, attacks and losses live in crates of their own and can be embedded without this one.
 
+pub mod adversarial_file;
 pub mod awp;
 pub mod batches;
 pub mod best;
@@ -28,6 +32,7 @@ pub mod dynamic;
 pub mod ema;
 pub mod error;
 pub mod evaluate;
+pub mod examples;
 pub mod files;
 pub mod fit;
 pub mod images;
@@ -41,6 +46,7 @@ pub mod policy_file;
 pub mod predictions;
 pub mod probe;
 pub mod report;
+pub mod robustness;
 pub mod run_dir;
 pub mod schedule;
 pub mod seeds;

@@ -1,8 +1,19 @@
-//! `report.json`: what came out, how it was made, and how sure it is.
+//! `report.json`: what came out, how it was made, and how sure it is; and the pages that show it.
 
+pub mod card;
+pub mod chart;
+pub mod comparison;
+pub mod csv;
+pub mod document;
+pub mod figures;
+pub mod history;
+pub mod html;
+pub mod listing;
+pub mod markdown;
+pub mod run;
 mod table;
 
-use neokd_attack::{AnyAttack, Audit, Norm, Passes, Threat};
+use neokd_attack::{AnyAttack, Audit, Norm, Passes, Threat, Verdict};
 use neokd_datasets::{DataSplits, Images, Provenance};
 use neokd_model::ExitCost;
 use neokd_model::policy::Policy;
@@ -60,6 +71,13 @@ pub struct Versions {
     pub neokd: String,
     /// The framework.
     pub burn: String,
+}
+
+impl Versions {
+    /// Of this program.
+    pub(crate) fn current() -> Self {
+        Self { neokd: env!("CARGO_PKG_VERSION").to_string(), burn: "0.22.1".to_string() }
+    }
 }
 
 /// The images of a report.
@@ -139,6 +157,9 @@ pub struct AttackReport {
     /// the policy.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub policies: Vec<PolicyReport>,
+    /// Whether the accuracy is to be believed, where that was checked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verdict: Option<Verdict>,
     /// Whether it kept to its rules: largest perturbation, pixel range.
     pub audit: Audit,
     /// Passes spent on it.
@@ -146,7 +167,7 @@ pub struct AttackReport {
 }
 
 impl Accuracy {
-    fn new(exits: Vec<Share>) -> Self {
+    pub(crate) fn new(exits: Vec<Share>) -> Self {
         let mean = exits.iter().map(|share| share.value).sum::<f64>() / exits.len().max(1) as f64;
         Self { exits, mean }
     }
@@ -193,13 +214,14 @@ impl Report {
             accuracy: Accuracy::new(scores.exits),
             fooled: scores.fooled,
             policies: with_policy(scores.policies),
+            verdict: None,
             audit: scores.audit,
             passes: scores.passes,
         };
         let split = context.data.split.as_ref().map(|split| [split.file.to_string(), split.sha256.clone()]);
         Self {
             schema: SCHEMA.to_string(),
-            versions: Versions { neokd: env!("CARGO_PKG_VERSION").to_string(), burn: "0.22.1".to_string() },
+            versions: Versions::current(),
             seed: context.config.seed,
             config: context.config.clone(),
             device: context.device.to_string(),

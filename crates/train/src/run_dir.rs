@@ -1,5 +1,5 @@
 //! The directory of one run: `config.toml`, `metrics.jsonl`, `checkpoints/`, `weights.safetensors`,
-//! `report.json`.
+//! `report.json`, `examples.safetensors`, `model-card.md`.
 
 use std::path::{Path, PathBuf};
 
@@ -46,6 +46,11 @@ impl RunDir {
         Ok((run, config))
     }
 
+    /// The files of a directory, which need not be a run.
+    pub fn at(folder: &Path) -> Self {
+        Self { folder: folder.to_path_buf() }
+    }
+
     /// A directory below `parent` that does not exist yet: `NAME-001`, `NAME-002`, ...
     pub fn fresh(parent: &Path, name: &str) -> PathBuf {
         let numbered = (1..).map(|number| parent.join(format!("{name}-{number:03}")));
@@ -75,6 +80,11 @@ impl RunDir {
     /// `weights.safetensors`: the trained network alone.
     pub fn weights_path(&self) -> PathBuf {
         self.folder.join("weights.safetensors")
+    }
+
+    /// `model-card.md`: what the weights are.
+    pub fn card_path(&self) -> PathBuf {
+        self.folder.join("model-card.md")
     }
 
     /// The newest training state.

@@ -8,7 +8,8 @@ use neokd_datasets::{DataSplits, Images};
 
 use super::{DataFlag, DeviceFlag, Output, evaluate, train};
 use crate::compare::{Comparison, Method, Runs, Spread, is_enough, targets};
-use crate::report::Report;
+use crate::report::run::Run;
+use crate::report::{Report, card};
 use crate::run_dir::RunDir;
 use crate::stop::Stop;
 use crate::{Error, RunConfig, files};
@@ -145,8 +146,11 @@ impl Bench<'_> {
             device_name: &self.device_name,
             training: Some(&trained.report),
         };
-        let report = evaluate::score_targets(&setting, &trained.network, &targets(config.model.exits()), &[])?;
+        let targets = targets(config.model.exits());
+        let report = evaluate::score_targets(&setting, &trained.network, &targets, &[])?;
+        evaluate::save_examples(&setting, &trained.network, &targets, &report, run.folder())?;
         files::write_atomically(&run.report_path(), report.to_json()?.as_bytes())?;
+        card::write(&Run::read(run.folder())?)?;
         Ok(report)
     }
 }

@@ -4,20 +4,23 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use burn::tensor::Device;
-use neokd_attack::{AnyAttack, AttackConfig, FgsmConfig, Norm, PgdConfig, Target, fraction};
+use neokd_attack::{
+    AnyAttack, AttackConfig, Criterion, Diagnostics, Effort, FgsmConfig, Norm, PgdConfig, Target, fraction,
+};
 use neokd_datasets::{DataSplits, Images};
 use neokd_model::policy::Policy;
 use neokd_model::{Frozen, MultiExit, Network};
 
 use super::progress::evaluation_bar;
-use super::{DataFlag, DeviceFlag, Output, train};
+use super::{DataFlag, DeviceFlag, Output, norm, train};
 use crate::checkpoint::{self, Contents, Progress};
 use crate::evaluate::Evaluation;
+use crate::examples::{self, Examples};
 use crate::fit::Length;
 use crate::report::{Context, Report, TrainingReport};
 use crate::run_dir::RunDir;
 use crate::seeds::{Purpose, key};
-use crate::{Error, RunConfig, files, policy_file};
+use crate::{Error, RunConfig, batches, files, policy_file};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -67,6 +70,9 @@ pub(super) struct Args {
     /// Let the policy answer with the mean of the probabilities of all exits so far
     #[arg(long, requires = "policy")]
     ensemble: bool,
+    /// Test images, from the start, on which each attack's verdict is measured (see docs/attacks.md); 0 for none
+    #[arg(long, default_value_t = 0)]
+    checks: usize,
     /// Seed of the random starts
     #[arg(long)]
     seed: Option<u64>,
@@ -112,19 +118,28 @@ pub(super) fn run(args: Args, out: &mut Output) -> Result<(), Error> {
     let targets =
         if args.objective.is_empty() { vec![Target::Average, Target::MaxAverage] } else { args.objective.clone() };
     let policies = policies(&args, model.exits())?;
-    let report = score_targets(&setting, &model, &targets, &policies)?;
+    let mut report = score_targets(&setting, &model, &targets, &policies)?;
+    if args.checks > 0 {
+        check(&setting, &model, &targets, args.checks, &mut report)?;
+    }
     let json = report.to_json()?;
     if let Some(path) = &args.out {
         files::write_atomically(path, json.as_bytes())?;
     }
+    let examples = match args.source.is_dir() {
+        true => save_examples(&setting, &model, &targets, &report, &args.source),
+        false => Ok(()),
+    };
     if args.json {
-        return out.line(&json);
+        out.line(&json)?;
+        return examples;
     }
     if let Some(training) = training.filter(|training| !training.complete) {
         let done = training.progress.step;
         out.line(&format!("note: training is not finished, {done} of {} steps are done", training.planned_steps))?;
     }
-    out.line(&crate::report::render(&report))
+    out.line(&crate::report::render(&report))?;
+    examples
 }
 
 type Opened = (RunConfig, Network, Option<Progress>);
@@ -228,9 +243,56 @@ fn attack(configured: &AttackConfig, args: &Args) -> Result<AttackConfig, Error>
     Ok(AttackConfig::Pgd(pgd))
 }
 
-/// Scores a network under the average and the max-average attack of its configuration.
-pub(super) fn score(setting: &Setting<'_>, model: &Network) -> Result<Report, Error> {
-    score_targets(setting, model, &[Target::Average, Target::MaxAverage], &[])
+/// Scores a network under the average and the max-average attack of its configuration, and writes example images
+/// into the run's directory.
+pub(super) fn score(setting: &Setting<'_>, model: &Network, run: &RunDir) -> Result<Report, Error> {
+    let targets = [Target::Average, Target::MaxAverage];
+    let report = score_targets(setting, model, &targets, &[])?;
+    save_examples(setting, model, &targets, &report, run.folder())?;
+    Ok(report)
+}
+
+/// Writes the first images under the attack that left the lowest mean accuracy.
+pub(super) fn save_examples(
+    setting: &Setting<'_>,
+    model: &Network,
+    targets: &[Target],
+    report: &Report,
+    folder: &Path,
+) -> Result<(), Error> {
+    let means = report.attacks.iter().map(|attack| attack.accuracy.mean);
+    let Some((target, _)) = targets.iter().zip(means).min_by(|a, b| a.1.total_cmp(&b.1)) else { return Ok(()) };
+    let config = setting.config;
+    let threat = config.threat.threat();
+    let attack = config.evaluation.attack.clone().with_objective(*target).attack(&threat);
+    let attack = (&attack, &threat, key(config.seed, Purpose::Evaluation, 0));
+    let count = examples::COUNT.min(report.n as usize);
+    let examples = Examples::make(&Frozen::new(model), &setting.data.test, count, attack, setting.device)?;
+    examples.write(&folder.join(examples::FILE))
+}
+
+/// Adds to each attack whether its result is to be believed, from the first `images` test images.
+fn check(
+    setting: &Setting<'_>,
+    model: &Network,
+    targets: &[Target],
+    images: usize,
+    report: &mut Report,
+) -> Result<(), Error> {
+    let looked: Vec<usize> = (0..images.min(report.n as usize)).collect();
+    let batch = batches::collect(&setting.data.test, &looked, setting.device)?.batch;
+    let (threat, key) = (setting.config.threat.threat(), key(setting.config.seed, Purpose::Evaluation, 1));
+    for (target, attack) in targets.iter().zip(&mut report.attacks) {
+        let criterion = match target {
+            Target::Single(exit) => Criterion::Exit(*exit),
+            Target::Average => Criterion::AllExits,
+            Target::MaxAverage | Target::Policy => Criterion::AnyExit,
+        };
+        let effort = Effort::for_attack_of(attack.steps);
+        let signs = Diagnostics::measure(&Frozen::new(model), &batch, &criterion, &threat, effort, key)?;
+        attack.verdict = Some(signs.verdict());
+    }
+    Ok(())
 }
 
 /// The policy asked for; for a file of budgets, all of them.
@@ -283,12 +345,4 @@ pub(super) fn score_targets(
     let context =
         Context { config, data: setting.data, device: setting.device_name, costs: &costs, training: setting.training };
     Ok(Report::new(context, &threat, &attacks, policies, scores?, started.elapsed().as_secs_f64()))
-}
-
-fn norm(text: &str) -> Result<Norm, String> {
-    match text {
-        "linf" => Ok(Norm::Linf),
-        "l2" => Ok(Norm::L2),
-        _ => Err(format!("norm {text:?} is neither linf nor l2")),
-    }
 }

@@ -87,14 +87,7 @@ fn classify_data(
     out: &mut Output,
 ) -> Result<(), Error> {
     let (shape, classes) = (predictor.model.input_shape(), predictor.model.classes());
-    let source = Source::open(source, || args.data.folder(), shape, classes)?;
-    if source.classes() != classes {
-        return Err(Error::Config(format!(
-            "--data {}: has {} classes, the network knows {classes}; give the data set that it was trained for",
-            source.name(),
-            source.classes()
-        )));
-    }
+    let source = Source::open(source, || args.data.folder(), shape, classes)?.of_classes(classes)?;
     let count = source.count(args.images);
     let bar = image_bar(count);
     let mut number = 0;

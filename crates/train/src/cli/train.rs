@@ -12,7 +12,8 @@ use super::{DataFlag, DeviceFlag, Output, evaluate};
 use crate::checkpoint::{self, TrainingState};
 use crate::fit::Fit;
 use crate::plan::{Plan, human};
-use crate::report::TrainingReport;
+use crate::report::run::Run;
+use crate::report::{TrainingReport, card};
 use crate::run_dir::RunDir;
 use crate::stop::Stop;
 use crate::{Error, RunConfig, files};
@@ -83,8 +84,9 @@ pub(super) fn run(args: Args, out: &mut Output) -> Result<(), Error> {
         device_name: &device_name,
         training: Some(&training),
     };
-    let report = evaluate::score(&setting, &network)?;
+    let report = evaluate::score(&setting, &network, &run)?;
     files::write_atomically(&run.report_path(), report.to_json()?.as_bytes())?;
+    card::write(&Run::read(run.folder())?)?;
     if args.json {
         return out.line(&report.to_json()?);
     }

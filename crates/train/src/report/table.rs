@@ -27,7 +27,17 @@ pub fn render(report: &Report) -> String {
     for column in table.column_iter_mut() {
         column.set_cell_alignment(CellAlignment::Right);
     }
-    format!("{}\n{table}{}", caption(report), policies(report))
+    format!("{}\n{table}{}{}", caption(report), policies(report), verdicts(report))
+}
+
+/// Whether the accuracies under attack are to be believed, where that was checked.
+fn verdicts(report: &Report) -> String {
+    let judged = report.attacks.iter().filter_map(|attack| Some((attack, attack.verdict.as_ref()?)));
+    let lines = judged.map(|(attack, verdict)| {
+        let reasons: String = verdict.reasons.iter().map(|reason| format!("\n  {}", reason.text)).collect();
+        format!("\nverdict for {}: {}{reasons}", attack.objective, verdict.level)
+    });
+    lines.collect()
 }
 
 /// A line per exit policy: mean cost, accuracy on clean and on attacked images.

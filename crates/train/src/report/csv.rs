@@ -1,0 +1,72 @@
+//! A report as a table of numbers for other programs, one number with its interval a line (RFC 4180).
+
+use crate::interval::Share;
+
+use super::document::{AttackResult, Document};
+use super::figures::policy_name;
+use super::run::Run;
+
+const HEAD: &str = "run,method,seed,data,attack,norm,epsilon,steps,step_size,restarts,policy,exit,multiply_adds,\
+                    count,n,value,low,high\n";
+
+/// All accuracies of all runs. `attack` is empty for clean images, `policy` where an exit answers every image, `exit`
+/// where a policy chooses it.
+pub fn text(runs: &[Run]) -> String {
+    let mut text = HEAD.to_string();
+    for run in runs {
+        for document in run.documents() {
+            rows(run, document, &mut text);
+        }
+    }
+    text
+}
+
+fn rows(run: &Run, document: &Document, text: &mut String) {
+    let whose = [run.name.clone(), run.method(), document.seed.to_string(), run.setting("/data/name")];
+    let clean = (vec![String::new(); 6], &document.clean, &document.policies);
+    let attacks = document.attacks.iter().map(|attack| (attack_fields(attack), &attack.accuracy, &attack.policies));
+    for (attack, accuracy, policies) in std::iter::once(clean).chain(attacks) {
+        let beginning: Vec<String> = whose.iter().cloned().chain(attack).collect();
+        for (exit, share) in accuracy.exits.iter().enumerate() {
+            let cost = document.costs.get(exit).map_or(String::new(), |cost| cost.multiply_adds.to_string());
+            line(text, &beginning, [String::new(), exit.to_string(), cost], share);
+        }
+        for found in policies {
+            let middle = [policy_name(found), String::new(), found.multiply_adds.to_string()];
+            line(text, &beginning, middle, &found.accuracy);
+        }
+    }
+}
+
+fn attack_fields(attack: &AttackResult) -> Vec<String> {
+    let number = |value: Option<f64>| value.map_or(String::new(), |value| value.to_string());
+    let count = |value: Option<u64>| value.map_or(String::new(), |value| value.to_string());
+    vec![
+        attack.label(),
+        attack.norm.clone(),
+        number(attack.epsilon),
+        count(attack.steps),
+        number(attack.step_size),
+        count(attack.restarts),
+    ]
+}
+
+fn line(text: &mut String, beginning: &[String], middle: [String; 3], share: &Share) {
+    let numbers = [
+        share.count.to_string(),
+        share.n.to_string(),
+        share.value.to_string(),
+        share.low.to_string(),
+        share.high.to_string(),
+    ];
+    let fields = beginning.iter().chain(&middle).chain(&numbers).map(|field| quoted(field));
+    text.push_str(&fields.collect::<Vec<_>>().join(","));
+    text.push('\n');
+}
+
+fn quoted(field: &str) -> String {
+    match field.contains([',', '"', '\n', '\r']) {
+        true => format!("\"{}\"", field.replace('"', "\"\"")),
+        false => field.to_string(),
+    }
+}

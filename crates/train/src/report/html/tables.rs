@@ -1,0 +1,178 @@
+//! The tables of the page.
+
+use std::fmt::Write as _;
+
+use crate::interval::Share;
+use crate::report::Accuracy;
+use crate::report::chart::escape;
+use crate::report::comparison::{Comparison, Group, Mean, Spread};
+use crate::report::document::{AttackResult, Document, PolicyResult, Verdict};
+use crate::report::figures::policy_name;
+
+/// More policies than this are a curve, not a table.
+const POLICIES: usize = 8;
+
+/// A verdict as a small mark; nothing without one.
+pub(super) fn chip(verdict: Option<&Verdict>) -> String {
+    let Some(verdict) = verdict else { return String::new() };
+    let name = verdict.level.name();
+    format!(" <span class=\"chip {name}\" title=\"{}\">{name}</span>", escape(&verdict.sentences().join("; ")))
+}
+
+fn table(head: &str, rows: &str) -> String {
+    format!(
+        "<div class=\"scroll\" tabindex=\"0\"><table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}</tbody></table></div>\n"
+    )
+}
+
+fn share(share: &Share) -> String {
+    format!("<td>{:.2}<small>[{:.2}, {:.2}]</small></td>", 100.0 * share.value, 100.0 * share.low, 100.0 * share.high)
+}
+
+fn mean(mean: Option<Mean>, best: bool) -> String {
+    let class = if best { " class=\"best\"" } else { "" };
+    match mean {
+        None => "<td>–</td>".to_string(),
+        Some(Mean { value, interval: [low, high], .. }) => {
+            format!("<td{class}>{:.2}<small>[{:.2}, {:.2}]</small></td>", 100.0 * value, 100.0 * low, 100.0 * high)
+        }
+    }
+}
+
+fn attack_head(attack: &AttackResult) -> String {
+    format!(
+        "<th>{}{}<small>{}</small></th>",
+        escape(&attack.label()),
+        chip(attack.verdict.as_ref()),
+        escape(&attack.setting())
+    )
+}
+
+/// Exits by clean and attacks.
+pub(super) fn exits(document: &Document) -> String {
+    let mut head = "<th>exit</th><th>cost<small>M multiply-adds</small></th><th>clean<small>accuracy in %</small></th>"
+        .to_string();
+    head.extend(document.attacks.iter().map(attack_head));
+    let columns: Vec<&Accuracy> =
+        std::iter::once(&document.clean).chain(document.attacks.iter().map(|attack| &attack.accuracy)).collect();
+    let mut rows = String::new();
+    for exit in 0..document.clean.exits.len() {
+        let cost = document
+            .costs
+            .get(exit)
+            .map_or("–".to_string(), |cost| format!("{:.2}", cost.multiply_adds as f64 / 1e6));
+        let cells: String =
+            columns.iter().map(|column| column.exits.get(exit).map_or("<td>–</td>".to_string(), share)).collect();
+        let _ = writeln!(rows, "<tr><td>{exit}</td><td>{cost}</td>{cells}</tr>");
+    }
+    let means: String = columns.iter().map(|column| mean(Mean::of(column), false)).collect();
+    let _ = writeln!(rows, "<tr class=\"mean\"><td>mean</td><td></td>{means}</tr>");
+    let caption = format!(
+        "<p class=\"caption\">Accuracy in % with 95 % interval; n = {} test images in every cell. The same attacked image \
+         is scored at all exits.</p>\n",
+        document.n
+    );
+    format!("{caption}{}", table(&head, &rows))
+}
+
+/// Policies by cost, clean and attacked; nothing where there are so many that they are a curve.
+pub(super) fn policies(document: &Document) -> String {
+    if document.policies.len() > POLICIES {
+        return String::new();
+    }
+    let mut head =
+        "<th>policy</th><th>clean<small>accuracy in %</small></th><th>cost<small>M multiply-adds</small></th>"
+            .to_string();
+    for attack in &document.attacks {
+        let _ = write!(head, "{}<th>cost<small>M multiply-adds</small></th>", attack_head(attack));
+    }
+    let cells = |found: Option<&PolicyResult>| match found {
+        Some(found) => format!("{}<td>{:.2}</td>", share(&found.accuracy), found.multiply_adds / 1e6),
+        None => "<td>–</td><td>–</td>".to_string(),
+    };
+    let mut rows = String::new();
+    for (index, found) in document.policies.iter().enumerate() {
+        let attacked: String = document.attacks.iter().map(|attack| cells(attack.policies.get(index))).collect();
+        let _ = writeln!(rows, "<tr><td>{}</td>{}{attacked}</tr>", escape(&policy_name(found)), cells(Some(found)));
+    }
+    let caption = format!(
+        "<p class=\"caption\">Images leave at the first exit that the policy accepts; n = {}. The attacks are on the \
+         exits, not on the policy.</p>\n",
+        document.n
+    );
+    format!("{caption}{}", table(&head, &rows))
+}
+
+/// Runs by clean and attacks.
+pub(super) fn comparison(comparison: &Comparison<'_>) -> String {
+    let mut head = "<th>run</th><th>n</th><th>clean<small>accuracy in %</small></th>".to_string();
+    for attack in &comparison.attacks {
+        let _ = write!(head, "<th>{}<small>{}</small></th>", escape(&attack.label), escape(&attack.setting));
+    }
+    let columns: Vec<Vec<Option<Mean>>> = std::iter::once(comparison.runs.iter().map(Comparison::clean).collect())
+        .chain(
+            comparison
+                .attacks
+                .iter()
+                .map(|attack| comparison.runs.iter().map(|run| Comparison::attacked(run, attack)).collect::<Vec<_>>()),
+        )
+        .collect();
+    let mut rows = String::new();
+    for (index, run) in comparison.runs.iter().enumerate() {
+        let cells: String = columns.iter().map(|column| mean(column[index], is_best(column, index))).collect();
+        let n = run.document.as_ref().map_or("–".to_string(), |document| document.n.to_string());
+        let verdict = run.document.as_ref().and_then(Document::verdict);
+        let state = if run.document.is_some() { String::new() } else { format!(", {}", run.state()) };
+        let _ = writeln!(
+            rows,
+            "<tr><td>{}{}<small>{}</small></td><td>{n}</td>{cells}</tr>",
+            escape(&run.name),
+            chip(verdict.as_ref()),
+            escape(&format!("{}, seed {}{state}", run.method(), run.setting("/seed")))
+        );
+    }
+    format!(
+        "<p class=\"caption\">Accuracy in %, mean over the exits; n is the number of test images. In brackets the mean of \
+         the exits' 95 % intervals. The best of a column is coloured and bold; runs whose intervals overlap may differ by \
+         chance.</p>\n{}",
+        table(&head, &rows)
+    )
+}
+
+fn is_best(column: &[Option<Mean>], index: usize) -> bool {
+    let best = column.iter().flatten().map(|mean| mean.value).fold(f64::NEG_INFINITY, f64::max);
+    let differ = column.iter().flatten().any(|mean| mean.value < best);
+    differ && column[index].is_some_and(|mean| mean.value == best)
+}
+
+/// Methods by clean and attacks, over seeds.
+pub(super) fn groups(comparison: &Comparison<'_>, groups: &[Group<'_>]) -> String {
+    let mut head = "<th>method</th><th>runs</th><th>clean<small>accuracy in %</small></th>".to_string();
+    for attack in &comparison.attacks {
+        let _ = write!(head, "<th>{}<small>{}</small></th>", escape(&attack.label), escape(&attack.setting));
+    }
+    let mut rows = String::new();
+    for group in groups {
+        let clean: Vec<f64> =
+            group.runs.iter().filter_map(|run| Comparison::clean(run)).map(|mean| mean.value).collect();
+        let attacked = comparison.attacks.iter().map(|attack| {
+            let means = group.runs.iter().filter_map(|run| Comparison::attacked(run, attack));
+            means.map(|mean| mean.value).collect::<Vec<f64>>()
+        });
+        let cells: String = std::iter::once(clean).chain(attacked).map(|values| spread(&values)).collect();
+        let _ = writeln!(rows, "<tr><td>{}</td><td>{}</td>{cells}</tr>", escape(&group.method), group.runs.len());
+    }
+    format!(
+        "<p class=\"caption\">Mean over the seeds; below it the lowest and the highest seed.</p>\n{}",
+        table(&head, &rows)
+    )
+}
+
+fn spread(values: &[f64]) -> String {
+    match Spread::of(values) {
+        None => "<td>–</td>".to_string(),
+        Some(Spread { mean, ends: [low, high], .. }) => {
+            format!("<td>{:.2}<small>{:.2} to {:.2}</small></td>", 100.0 * mean, 100.0 * low, 100.0 * high)
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! A report as Markdown: the tables, without the pictures.
+
+use std::fmt::Write as _;
+
+use crate::interval::Share;
+
+use super::Accuracy;
+use super::comparison::{Comparison, Mean};
+use super::document::Document;
+use super::figures::policy_name;
+use super::run::Run;
+
+/// More policies than this are a curve, not a table.
+const POLICIES: usize = 8;
+
+/// The text about one run, or about several side by side.
+pub fn text(runs: &[Run]) -> String {
+    match runs {
+        [run] => format!("# {}\n\n{}", plain(&run.name), about(run)),
+        runs => several(runs),
+    }
+}
+
+/// Text that means itself in Markdown, also within a table.
+pub(super) fn plain(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '\\' | '|' | '*' | '_' | '`' | '[' | ']' | '#' => plain.extend(['\\', character]),
+            '&' => plain.push_str("&amp;"),
+            '<' => plain.push_str("&lt;"),
+            '>' => plain.push_str("&gt;"),
+            character if character.is_control() => plain.push(' '),
+            character => plain.push(character),
+        }
+    }
+    plain
+}
+
+fn several(runs: &[Run]) -> String {
+    let comparison = Comparison::of(runs);
+    let mut text = format!("# Comparison of {} runs\n\n", runs.len());
+    text.push_str("Accuracy in %, mean over the exits; in brackets the mean of the exits' 95 % intervals.\n\n");
+    if let Some(caution) = comparison.caution() {
+        let _ = writeln!(text, "**{caution}**\n");
+    }
+    let attacks = comparison.attacks.iter().map(|attack| plain(&format!("{}, {}", attack.label, attack.setting)));
+    let head = ["run", "method", "seed", "n", "clean"].map(String::from).into_iter().chain(attacks);
+    let rows = runs.iter().map(|run| {
+        let n = run.document.as_ref().map_or_else(|| plain(&run.state()), |document| document.n.to_string());
+        let first = [plain(&run.name), plain(&run.method()), plain(&run.setting("/seed")), n];
+        let means = std::iter::once(Comparison::clean(run))
+            .chain(comparison.attacks.iter().map(|attack| Comparison::attacked(run, attack)));
+        first.into_iter().chain(means.map(mean)).collect()
+    });
+    text.push_str(&table(&head.collect::<Vec<_>>(), &rows.collect::<Vec<_>>()));
+    for run in runs {
+        let _ = write!(text, "\n## {}\n\n{}", plain(&run.name), about(run));
+    }
+    text
+}
+
+/// Everything about a run below its heading.
+fn about(run: &Run) -> String {
+    let setting = |pointer: &str| plain(&run.setting(pointer));
+    let mut text = format!(
+        "{} on {}, {}, seed {}; {}.\n\n",
+        setting("/training/loss/kind"),
+        setting("/data/name"),
+        setting("/model/kind"),
+        setting("/seed"),
+        plain(&run.state())
+    );
+    if let Some(verdict) = run.document.as_ref().and_then(Document::verdict) {
+        let _ = writeln!(text, "**Verdict: {}.** {}\n", verdict.level.name(), plain(&verdict.sentences().join("; ")));
+    }
+    for note in &run.notes {
+        let _ = writeln!(text, "> {}\n", plain(note));
+    }
+    if let Some(document) = &run.document {
+        let _ = writeln!(text, "Accuracy in % with 95 % interval; n = {} test images.\n", document.n);
+        text.push_str(&exits(document));
+        if document.policies.len() > POLICIES {
+            let _ =
+                writeln!(text, "\n{} exit policies make a curve: see the page, or the CSV.", document.policies.len());
+        } else if !document.policies.is_empty() {
+            let _ = writeln!(text, "\nExit policies on the same images; the attacks are on the exits.\n");
+            text.push_str(&policies(document));
+        }
+    }
+    text
+}
+
+/// Exits by clean and attacks.
+pub(super) fn exits(document: &Document) -> String {
+    let attacks = document.attacks.iter().map(|attack| plain(&format!("{}, {}", attack.label(), attack.setting())));
+    let head = ["exit", "M multiply-adds", "clean"].map(String::from).into_iter().chain(attacks);
+    let columns: Vec<&Accuracy> =
+        std::iter::once(&document.clean).chain(document.attacks.iter().map(|attack| &attack.accuracy)).collect();
+    let mut rows: Vec<Vec<String>> = Vec::new();
+    for exit in 0..document.clean.exits.len() {
+        let cost =
+            document.costs.get(exit).map_or(String::new(), |cost| format!("{:.2}", cost.multiply_adds as f64 / 1e6));
+        let cells = columns.iter().map(|column| column.exits.get(exit).map_or_else(String::new, Share::with_interval));
+        rows.push([exit.to_string(), cost].into_iter().chain(cells).collect());
+    }
+    let means = columns.iter().map(|column| format!("{:.2}", 100.0 * column.mean));
+    rows.push(["mean".to_string(), String::new()].into_iter().chain(means).collect());
+    table(&head.collect::<Vec<_>>(), &rows)
+}
+
+fn policies(document: &Document) -> String {
+    let attacks = document.attacks.iter().flat_map(|attack| [plain(&attack.label()), "M multiply-adds".to_string()]);
+    let head = ["policy", "clean", "M multiply-adds"].map(String::from).into_iter().chain(attacks);
+    let rows = document.policies.iter().enumerate().map(|(index, clean)| {
+        let attacked = document.attacks.iter().map(|attack| attack.policies.get(index));
+        let cells = std::iter::once(Some(clean)).chain(attacked).flat_map(|found| match found {
+            Some(found) => [found.accuracy.with_interval(), format!("{:.2}", found.multiply_adds / 1e6)],
+            None => [String::new(), String::new()],
+        });
+        std::iter::once(plain(&policy_name(clean))).chain(cells).collect()
+    });
+    table(&head.collect::<Vec<_>>(), &rows.collect::<Vec<_>>())
+}
+
+fn mean(mean: Option<Mean>) -> String {
+    mean.map_or("–".to_string(), |Mean { value, interval: [low, high], .. }| {
+        format!("{:.2} [{:.2}, {:.2}]", 100.0 * value, 100.0 * low, 100.0 * high)
+    })
+}
+
+fn table(head: &[String], rows: &[Vec<String>]) -> String {
+    let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
+    let rule: Vec<String> =
+        (0..head.len()).map(|column| if column == 0 { "---" } else { "---:" }.to_string()).collect();
+    [line(head), line(&rule)].into_iter().chain(rows.iter().map(|row| line(row))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::plain;
+
+    #[test]
+    fn text_means_itself() {
+        assert_eq!(plain("a|b_<c>\n[d]"), "a\\|b\\_&lt;c&gt; \\[d\\]");
+    }
+}

@@ -1,0 +1,302 @@
+//! `neokd attack`: what it prints and writes, and that an interrupted evaluation ends with the same bits.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+use crate::command::{assert_failure, assert_success, neokd, stdout};
+
+/// The golden network, converted.
+fn weights(folder: &Path) -> PathBuf {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/small-cnn");
+    let out = folder.join("weights.safetensors");
+    let mut convert = neokd();
+    convert.args(["convert", "--from"]).arg(golden.join("weights.safetensors")).arg("--model");
+    assert_success(&convert.arg(golden.join("model.toml")).arg("--out").arg(&out).output().unwrap());
+    out
+}
+
+fn attack(weights: &Path, arguments: &[&str]) -> Command {
+    let mut command = neokd();
+    command.args(["attack", "--device", "cpu", "--data", "mnist", "--weights"]).arg(weights).args(arguments);
+    command
+}
+
+fn json(output: &Output) -> Value {
+    assert_success(output);
+    let mut report: Value = serde_json::from_str(&stdout(output)).unwrap();
+    report["seconds"] = Value::Null;
+    report
+}
+
+/// Counts per exit.
+fn counts(shares: &Value) -> Vec<u64> {
+    shares.as_array().unwrap().iter().map(|share| share["count"].as_u64().unwrap()).collect()
+}
+
+/// Per exit, how many images of a file `neokd predict` answers correctly.
+fn recount(weights: &Path, images: &Path, exit: usize) -> u64 {
+    let mut predict = neokd();
+    predict.args(["predict", "--device", "cpu", "--json", "--policy", &format!("fixed:{exit}"), "--weights"]);
+    let output = predict.arg(weights).arg("--data").arg(images).output().unwrap();
+    assert_success(&output);
+    let text = stdout(&output);
+    let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    lines.filter(|line| line["label"] == line["true_label"]).count() as u64
+}
+
+const SET: &[&str] = &[
+    "--attack",
+    "fgsm",
+    "pgd",
+    "apgd-ce",
+    "apgd-dlr",
+    "apgd-t",
+    "cw",
+    "fab-t",
+    "square",
+    "slowdown",
+    "autoattack",
+    "--objective",
+    "max-average",
+    "--objective",
+    "average",
+    "--objective",
+    "single:1",
+    "--objective",
+    "policy",
+    "--policy",
+    "confidence:0.4",
+    "--epsilon",
+    "0.05",
+    "--steps",
+    "3",
+    "--queries",
+    "5",
+    "--targets",
+    "2",
+    "--images",
+    "5",
+    "--checks",
+    "0",
+];
+
+#[test]
+fn every_attack_on_every_objective_is_at_least_as_robust_as_the_worst_case() {
+    let folder = tempfile::tempdir().unwrap();
+    let report = json(&attack(&weights(folder.path()), SET).arg("--json").output().unwrap());
+    assert_eq!((&report["schema"], &report["n"]), (&"neokd.attack/1".into(), &5.into()));
+    let radius = &report["epsilons"][0];
+    let runs = radius["runs"].as_array().unwrap();
+    assert_eq!(runs.len(), 9 * 4 + 1);
+    let worst = counts(&radius["worst"]["exits"]);
+    for run in runs {
+        let what = format!("{} {}", run["attack"], run["objective"]);
+        let exits = counts(&run["exits"]);
+        assert!(exits.iter().zip(&worst).all(|(run, worst)| worst <= run), "{what}");
+        assert!(exits.iter().all(|exit| run["any_exit"]["count"].as_u64().unwrap() <= *exit), "{what}");
+        let own: Vec<bool> = run["own"].as_array().unwrap().iter().map(|own| !own.is_null()).collect();
+        let expected = match run["objective"].as_str().unwrap() {
+            "max-average" => [true; 3],
+            "single:1" => [false, true, false],
+            _ => [false; 3],
+        };
+        assert_eq!(own, expected, "{what}");
+        assert_eq!(run["transfer"].is_object(), run["objective"] == "max-average", "{what}");
+        assert!(run["deployed"]["robust"]["count"].as_u64() >= radius["worst"]["deployed"]["robust"]["count"].as_u64());
+        assert_eq!(run["members"].is_array(), run["attack"] == "autoattack", "{what}");
+        assert!(run["passes"]["forward"].as_u64().unwrap() > 0 && run["audit"]["largest"].as_f64().unwrap() < 0.050_01);
+    }
+}
+
+#[test]
+fn the_table_has_the_worst_case_and_a_verdict_with_reasons() {
+    let folder = tempfile::tempdir().unwrap();
+    let arguments = ["--attack", "pgd", "--epsilon", "0.1", "4/255", "--steps", "2", "--images", "4", "--checks", "4"];
+    let output = attack(&weights(folder.path()), &arguments).output().unwrap();
+    assert_success(&output);
+    let text = stdout(&output);
+    for part in
+        ["epsilon 0.0157 (4.00/255)", "epsilon 0.1000", "own exit", "worst case", "all exits", "transfer of pgd"]
+    {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    assert_eq!(text.matches("verdict for max-average: ").count(), 2, "{text}");
+    assert!(text.find("0.0157") < text.find("0.1000"), "{text}");
+}
+
+#[test]
+fn a_larger_radius_never_raises_the_worst_case() {
+    let folder = tempfile::tempdir().unwrap();
+    let arguments = [
+        "--attack",
+        "fgsm",
+        "pgd",
+        "--epsilon",
+        "0.3",
+        "--epsilon",
+        "0",
+        "--epsilon",
+        "0.1",
+        "--steps",
+        "2",
+        "--images",
+        "20",
+        "--checks",
+        "0",
+        "--json",
+    ];
+    let report = json(&attack(&weights(folder.path()), &arguments).output().unwrap());
+    let radii = report["epsilons"].as_array().unwrap();
+    let epsilons: Vec<f64> = radii.iter().map(|radius| radius["epsilon"].as_f64().unwrap()).collect();
+    assert_eq!(epsilons, [0.0, 0.1, 0.3]);
+    let worst: Vec<Vec<u64>> = radii.iter().map(|radius| counts(&radius["worst"]["exits"])).collect();
+    assert_eq!(worst[0], counts(&report["clean"]["exits"]));
+    assert!(
+        worst.windows(2).all(|pair| pair[0].iter().zip(&pair[1]).all(|(small, large)| large <= small)),
+        "{worst:?}"
+    );
+}
+
+#[test]
+fn written_images_give_the_reported_numbers_when_they_are_looked_at_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let (weights, file) = (weights(folder.path()), folder.path().join("attacked.safetensors"));
+    let arguments =
+        ["--attack", "pgd", "--epsilon", "0.1", "--steps", "3", "--images", "30", "--checks", "0", "--json"];
+    let report = json(&attack(&weights, &arguments).arg("--out").arg(&file).output().unwrap());
+    let reported = counts(&report["epsilons"][0]["runs"][0]["exits"]);
+    let recounted: Vec<u64> = (0..3).map(|exit| recount(&weights, &file, exit)).collect();
+    assert_eq!(reported, recounted);
+    let again = attack(&weights, &arguments).arg("--out").arg(&file).output().unwrap();
+    assert_failure(&again, 2, &["attacked.safetensors", "exists already"]);
+}
+
+#[test]
+fn batches_change_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let weights = weights(folder.path());
+    let arguments = [
+        "--attack",
+        "pgd",
+        "autoattack",
+        "--epsilon",
+        "0.05",
+        "--steps",
+        "3",
+        "--queries",
+        "10",
+        "--targets",
+        "2",
+        "--images",
+        "7",
+        "--checks",
+        "3",
+        "--json",
+        "--batch-size",
+    ];
+    let run = |size: &str| {
+        let file = folder.path().join(format!("{size}.safetensors"));
+        let output = attack(&weights, &arguments).arg(size).arg("--out").arg(&file).output().unwrap();
+        (json(&output), fs::read(file).unwrap())
+    };
+    let whole = run("7");
+    assert_eq!(run("1"), whole);
+    assert_eq!(run("3"), whole);
+}
+
+#[test]
+fn an_interrupted_evaluation_goes_on_with_the_same_bits_and_refuses_another_ones_journal() {
+    let folder = tempfile::tempdir().unwrap();
+    let weights = weights(folder.path());
+    let run = |name: &str, journal: &Path, seed: &str| {
+        let file = folder.path().join(name);
+        let arguments = [
+            "--attack",
+            "autoattack",
+            "fgsm",
+            "--objective",
+            "max-average",
+            "--objective",
+            "policy",
+            "--policy",
+            "confidence:0.5",
+            "--epsilon",
+            "0.05",
+            "--steps",
+            "3",
+            "--queries",
+            "10",
+            "--targets",
+            "2",
+            "--images",
+            "7",
+            "--batch-size",
+            "3",
+            "--checks",
+            "3",
+            "--json",
+            "--seed",
+            seed,
+            "--journal",
+        ];
+        let output = attack(&weights, &arguments).arg(journal).arg("--out").arg(&file).output().unwrap();
+        (output, file)
+    };
+    let journal = folder.path().join("whole.journal");
+    let (output, file) = run("whole.safetensors", &journal, "5");
+    let (report, images, lines) = (json(&output), fs::read(file).unwrap(), fs::read_to_string(&journal).unwrap());
+    // A header, and four runs on three batches.
+    assert_eq!(lines.lines().count(), 13);
+    for kept in [0, 1, 5, 12] {
+        let cut: usize = lines.split_inclusive('\n').take(kept).map(str::len).sum();
+        let half = lines[cut..].find('\n').unwrap() / 2;
+        let path = folder.path().join(format!("{kept}.journal"));
+        fs::write(&path, &lines[..cut + half]).unwrap();
+        let (output, file) = run(&format!("{kept}.safetensors"), &path, "5");
+        assert_eq!(json(&output), report, "{kept}");
+        assert_eq!(fs::read(file).unwrap(), images, "{kept}");
+        assert_eq!(fs::read_to_string(&path).unwrap(), lines, "{kept}");
+    }
+    let (other, file) = run("other.safetensors", &journal, "6");
+    assert_failure(&other, 2, &["whole.journal", "belongs to another evaluation", "seed is 5 there and 6 here"]);
+    assert!(!file.exists());
+    assert_eq!(fs::read_to_string(&journal).unwrap(), lines);
+    fs::write(&journal, "some notes of mine\n").unwrap();
+    let (foreign, _) = run("foreign.safetensors", &journal, "5");
+    assert_failure(&foreign, 2, &["whole.journal", "is no journal"]);
+}
+
+#[test]
+fn images_of_another_network_are_shown_to_this_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let weights = weights(folder.path());
+    let name = format!("transfer-from:{}", weights.display());
+    let arguments =
+        ["--attack", "pgd", &name, "--epsilon", "0.1", "--steps", "3", "--images", "10", "--checks", "0", "--json"];
+    let report = json(&attack(&weights, &arguments).output().unwrap());
+    let runs = report["epsilons"][0]["runs"].as_array().unwrap();
+    // From the network itself it is the same attack; its parts are aimed at nobody's exits here.
+    assert_eq!(runs[0]["exits"], runs[1]["exits"]);
+    assert!(runs[1]["own"].as_array().unwrap().iter().all(Value::is_null));
+    let missing = attack(&weights, &["--attack", "transfer-from:nowhere", "--epsilon", "0.1"]).output().unwrap();
+    assert_failure(&missing, 6, &["nowhere"]);
+}
+
+#[test]
+fn what_cannot_be_done_is_refused_before_anything_starts() {
+    let folder = tempfile::tempdir().unwrap();
+    let weights = weights(folder.path());
+    for (arguments, parts) in [
+        (&["--attack", "pdg", "--epsilon", "0.1"][..], &["pdg", "fab-t", "transfer-from:WEIGHTS"][..]),
+        (&["--attack", "pgd", "--epsilon", "-1"][..], &["epsilon"][..]),
+        (&["--attack", "pgd", "--epsilon", "0.1", "--steps", "0"][..], &["pgd", "steps = 0"][..]),
+        (&["--attack", "autoattack", "--epsilon", "0.1", "--targets", "0"][..], &["autoattack", "at least 1"][..]),
+        (&["--attack", "pgd", "--epsilon", "0.1", "--objective", "policy"][..], &["--policy", "confidence:0.9"][..]),
+        (&["--attack", "pgd", "--epsilon", "0.1", "--objective", "single:3"][..], &["single:3", "3 exits"][..]),
+    ] {
+        assert_failure(&attack(&weights, arguments).output().unwrap(), 2, parts);
+    }
+}
