@@ -6,7 +6,7 @@ use burn::nn::{Linear, LinearConfig};
 use burn::optim::{AdamConfig, GradientsParams};
 use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor, TensorData};
-use neokd_attack::{Attack, Batch, Criterion, Pgd, Target, Threat};
+use neokd_attack::{Attack, Batch, Criterion, Diagnostics, Effort, Pgd, Target, Threat};
 use neokd_distill::{Draw, ExitLoss, LossInput, NeoKd, NeoKdConfig};
 use neokd_model::{CostCounter, ExitCost, Features, Frozen, MultiExit};
 
@@ -62,10 +62,10 @@ fn batch(set: &neokd_datasets::ImageSet, from: usize, size: usize, device: &Devi
     let indices = from..from + size;
     let pixels: Vec<f32> = indices.clone().flat_map(|at| set.image(at)).map(|byte| f32::from(*byte) / 255.0).collect();
     let labels: Vec<usize> = indices.clone().map(|at| usize::from(set.label(at))).collect();
-    let classes: Vec<i64> = labels.iter().map(|label| *label as i64).collect();
     let pixels = Tensor::from_data(TensorData::new(pixels, [size, 1, 28, 28]), device);
-    let on_device = Tensor::from_data(TensorData::new(classes, [size]), device);
-    (Batch { pixels, labels: on_device, examples: indices.map(|at| at as u64).collect() }, labels)
+    let classes = TensorData::new(labels.iter().map(|label| *label as i64).collect::<Vec<_>>(), [size]);
+    let (on_device, examples) = (Tensor::from_data(classes, device), indices.map(|at| at as u64).collect());
+    (Batch { pixels, labels: on_device, examples }, labels)
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -73,7 +73,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let data = neokd_datasets::load("mnist", std::path::Path::new(""))?;
     let threat = Threat::linf(0.1);
     let pgd = |steps| Pgd { steps, step_size: 0.25 * threat.epsilon, random_start: true, restarts: 1 };
-
     let mut model = Mlp::new(&device).train();
     let mut adam = AdamConfig::new().init();
     let loss = NeoKd::new(NeoKdConfig::default(), INPUTS.len())?;
@@ -87,13 +86,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let gradients = GradientsParams::from_grads(terms.total().backward(), &model);
         model = adam.step(1e-3, model, gradients);
     }
-
-    let (test, _) = batch(&data.test, 0, 500, &device);
-    let attack = Attack { target: Target::MaxAverage, pgd: pgd(20) };
-    let outcome = neokd_attack::run(&Frozen::new(&model), &test, &attack, &threat, 1)?;
+    let [(test, _), (few, _)] = [500, 100].map(|size| batch(&data.test, 0, size, &device));
+    let (frozen, attack) = (Frozen::new(&model), Attack { target: Target::MaxAverage, pgd: pgd(20) });
+    let outcome = neokd_attack::run(&frozen, &test, &attack, &threat, 1)?;
     for exit in 0..INPUTS.len() {
         let broken = Criterion::Exit(exit).broken(&outcome.logits, &test.labels).int().sum().into_scalar::<i64>();
         println!("exit {exit}: {broken} of {} test images broken by {}", test.len(), attack.target);
     }
+    let signs = Diagnostics::measure(&frozen, &few, &Criterion::AnyExit, &threat, Effort::default(), 1)?;
+    println!("verdict: {:#?}", signs.verdict());
     Ok(())
 }
