@@ -1,8 +1,8 @@
-//! What an evaluation found, for a terminal: exit by attack at each radius, with 95 % intervals; then what
+//! What an evaluation found, for a terminal: attack by exit at each radius, with 95 % intervals; then what
 //! stands behind the numbers: members of AutoAttack, transfer between exits, the verdict.
 
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
-use comfy_table::{CellAlignment, Table};
+use comfy_table::{CellAlignment, ContentArrangement, Table};
 use neokd_attack::Passes;
 
 use super::summary::{EpsilonReport, RobustnessReport, RunReport, Transfers, VerdictReport, WorstCase};
@@ -37,8 +37,8 @@ fn title(run: &RunReport) -> String {
     format!("{} {}", run.attack, run.objective)
 }
 
-/// A column of the table.
-struct Column<'a> {
+/// A row of the table.
+struct Row<'a> {
     title: String,
     exits: Vec<Option<&'a Share>>,
     mean: Option<f64>,
@@ -46,8 +46,8 @@ struct Column<'a> {
     passes: Option<Passes>,
 }
 
-fn whole<'a>(title: &str, found: &'a WorstCase, passes: Option<Passes>) -> Column<'a> {
-    Column {
+fn whole<'a>(title: &str, found: &'a WorstCase, passes: Option<Passes>) -> Row<'a> {
+    Row {
         title: title.to_string(),
         exits: found.accuracy.exits.iter().map(Some).collect(),
         mean: Some(found.accuracy.mean),
@@ -57,53 +57,67 @@ fn whole<'a>(title: &str, found: &'a WorstCase, passes: Option<Passes>) -> Colum
 }
 
 /// Each exit under the attacks on it alone, if there were any on all of them.
-fn own<'a>(title: String, found: &'a WorstCase) -> Option<Column<'a>> {
+fn own<'a>(title: String, found: &'a WorstCase) -> Option<Row<'a>> {
     let exits: Vec<Option<&Share>> = found.own.iter().map(Option::as_ref).collect();
     let known: Option<Vec<f64>> = exits.iter().map(|own| own.map(|share| share.value)).collect();
     let mean = known.filter(|known| !known.is_empty()).map(|known| known.iter().sum::<f64>() / known.len() as f64)?;
-    Some(Column { title, exits, mean: Some(mean), whole: None, passes: None })
+    Some(Row { title, exits, mean: Some(mean), whole: None, passes: None })
 }
 
 fn table(report: &RobustnessReport, epsilon: &EpsilonReport) -> String {
-    let mut columns = vec![whole("clean", &report.clean, None)];
+    let mut rows = vec![whole("clean", &report.clean, None)];
     for run in &epsilon.runs {
-        columns.push(whole(&title(run).replace(' ', "\n"), &run.found, Some(run.passes)));
-        columns.extend(own(format!("{}\nown exit", run.attack), &run.found));
+        rows.push(whole(&title(run).replace(' ', "\n"), &run.found, Some(run.passes)));
+        rows.extend(own(format!("{}\nown exit", run.attack), &run.found));
     }
-    columns.push(whole("worst case\nof all", &epsilon.worst, None));
-    columns.extend(own("worst case\nown exit".to_string(), &epsilon.worst));
+    rows.push(whole("worst case\nof all", &epsilon.worst, None));
+    rows.extend(own("worst case\nown exit".to_string(), &epsilon.worst));
 
-    let mut table = Table::new();
-    table.load_style(UTF8_HORIZONTAL_ONLY);
-    table.set_header(std::iter::once("exit".to_string()).chain(columns.iter().map(|column| column.title.clone())));
-    let mut row = |name: String, cell: &dyn Fn(&Column<'_>) -> Option<String>| {
-        let cells: Vec<Option<String>> = columns.iter().map(cell).collect();
+    let mut columns = vec![("accuracy at exit".to_string(), rows.iter().map(|row| row.title.clone()).collect())];
+    // A quantity that no row has gets no column.
+    let mut column = |name: &str, cell: &dyn Fn(&Row<'_>) -> Option<String>| {
+        let cells: Vec<Option<String>> = rows.iter().map(cell).collect();
         if cells.iter().any(Option::is_some) {
-            table.add_row(std::iter::once(name).chain(cells.into_iter().map(Option::unwrap_or_default)));
+            columns.push((name.to_string(), cells.into_iter().map(Option::unwrap_or_default).collect()));
         }
     };
     for exit in 0..report.costs.len() {
-        row(exit.to_string(), &|column| column.exits[exit].map(Share::with_interval));
+        column(&exit.to_string(), &|row| row.exits[exit].map(in_two_lines));
     }
-    row("mean".to_string(), &|column| column.mean.map(|mean| format!("{:.2}", 100.0 * mean)));
-    row("all exits".to_string(), &|column| column.whole.map(|found| found.any_exit.with_interval()));
-    let deployed = |column: &Column<'_>| column.whole.and_then(|found| found.deployed.clone());
-    row("policy".to_string(), &|column| deployed(column).map(|found| found.robust.with_interval()));
-    row("M multiply-adds".to_string(), &|column| {
-        deployed(column)?.found.map(|found| format!("{:.2}", found.multiply_adds / 1e6))
-    });
-    row("efficacy".to_string(), &|column| deployed(column)?.efficacy.map(|efficacy| format!("{efficacy:.3}")));
+    column("mean", &|row| row.mean.map(|mean| format!("{:.2}", 100.0 * mean)));
+    column("all exits", &|row| row.whole.map(|found| in_two_lines(&found.any_exit)));
+    let deployed = |row: &Row<'_>| row.whole.and_then(|found| found.deployed.clone());
+    column("policy", &|row| deployed(row).map(|found| in_two_lines(&found.robust)));
+    column("M multiply-\nadds", &|row| deployed(row)?.found.map(|found| format!("{:.2}", found.multiply_adds / 1e6)));
+    column("efficacy", &|row| deployed(row)?.efficacy.map(|efficacy| format!("{efficacy:.3}")));
     let per_image = |passes: u64| passes as f64 / report.n.max(1) as f64;
-    row("passes an image".to_string(), &|column| {
-        column.passes.map(|passes| format!("{:.0} + {:.0}", per_image(passes.forward), per_image(passes.backward)))
+    column("passes\nan image", &|row| {
+        row.passes.map(|passes| format!("{:.0}\n+ {:.0}", per_image(passes.forward), per_image(passes.backward)))
     });
-    for column in table.column_iter_mut() {
+
+    format!(
+        "{}\nall exits: every exit is right, whatever was tried; passes: forward + backward; worst case: per image, \
+         with the clean image and smaller epsilons\n",
+        by_columns(&columns)
+    )
+}
+
+/// A value and, below it, its interval: narrow enough for many exits side by side.
+fn in_two_lines(share: &Share) -> String {
+    share.with_interval().replacen(' ', "\n", 1)
+}
+
+fn by_columns(columns: &[(String, Vec<String>)]) -> Table {
+    let mut table = Table::new();
+    table.load_style(UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
+    table.set_header(columns.iter().map(|(name, _)| name));
+    for row in 0..columns.iter().map(|(_, cells)| cells.len()).min().unwrap_or(0) {
+        table.add_row(columns.iter().map(|(_, cells)| &cells[row]));
+    }
+    for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);
     }
-    format!(
-        "{table}\nall exits: every exit is right, whatever was tried; passes: forward + backward; worst case: per image, \
-         with the clean image and smaller epsilons\n"
-    )
+    table
 }
 
 fn members(run: &RunReport) -> String {
