@@ -12,7 +12,7 @@ use crate::passes::Passes;
 use crate::pgd::per_image;
 use crate::random::RandomKey;
 use crate::run::AttackError;
-use crate::survivors::Survivors;
+use crate::survivors::{Candidates, Survivors};
 use crate::{Batch, Threat};
 
 /// Share of the plain step in each move; the rest is momentum (alpha in the paper).
@@ -79,10 +79,7 @@ impl Apgd {
             survivors.passes += Passes::forward(batch.len());
         }
         let each = targets.as_ref().map_or(1, |targets| targets.dims()[1]);
-        for run in 0..self.restarts * each {
-            let Some(part) = survivors.part() else {
-                break;
-            };
+        survivors.run(self.restarts * each, |part, run| {
             let loss = match (&targets, self.loss) {
                 (Some(targets), _) => {
                     Loss::DlrTargeted(part.of(&targets.clone().narrow(1, run % each, 1).squeeze_dim::<1>(1)))
@@ -95,10 +92,9 @@ impl Apgd {
             // Losses towards different classes do not compare; margins do.
             let common = if targets.is_some() { Loss::Margin } else { loss };
             let (value, broken) = measure(model, &part.batch, aim, &common, &found.pixels);
-            survivors.passes += (Passes::gradient(self.steps + 1) + Passes::forward(1)).times(part.count());
-            survivors.take(&part, found.pixels, value, broken)?;
-        }
-        Ok(survivors.finish())
+            let passes = (Passes::gradient(self.steps + 1) + Passes::forward(1)).times(part.count());
+            Ok(Candidates { pixels: found.pixels, value, broken, passes })
+        })
     }
 
     /// The classes that each image is pushed to, `[batch, targets]`: the most likely wrong ones of the

@@ -11,7 +11,7 @@ use crate::passes::Passes;
 use crate::pgd::{Pgd, per_image};
 use crate::random::RandomKey;
 use crate::run::AttackError;
-use crate::survivors::Survivors;
+use crate::survivors::{Candidates, Survivors};
 use crate::{Batch, Threat};
 
 /// The margin attack. Unlike the original it searches in a ball of given radius, Linf or L2, as all
@@ -36,17 +36,12 @@ impl Cw {
         threat: &Threat,
         key: RandomKey,
     ) -> Result<(Tensor<4>, Passes), AttackError> {
-        let mut survivors = Survivors::all(batch);
-        for restart in 0..self.0.restarts {
-            let Some(part) = survivors.part() else {
-                break;
-            };
+        Survivors::all(batch).run(self.0.restarts, |part, restart| {
             let pixels = self.climb(model, &part.batch, aim, threat, key.for_restart(restart as u64))?;
             let (value, broken) = measure(model, &part.batch, aim, &Loss::Margin, &pixels);
-            survivors.passes += (Passes::gradient(self.0.steps) + Passes::forward(2)).times(part.count());
-            survivors.take(&part, pixels, value, broken)?;
-        }
-        Ok(survivors.finish())
+            let passes = (Passes::gradient(self.0.steps) + Passes::forward(2)).times(part.count());
+            Ok(Candidates { pixels, value, broken, passes })
+        })
     }
 
     fn climb<M: MultiExit>(

@@ -12,7 +12,7 @@ use crate::passes::Passes;
 use crate::pgd::per_image;
 use crate::random::RandomKey;
 use crate::run::AttackError;
-use crate::survivors::{Part, Survivors};
+use crate::survivors::{Candidates, Part, Survivors};
 use crate::threat::lengths;
 use crate::{Batch, Norm, Threat};
 
@@ -69,20 +69,15 @@ impl Fab {
         let mut survivors = Survivors::all(batch);
         survivors.passes += start.passes;
         let inside = |found: &Nearest| found.distances.clone().lower_equal_scalar(threat.epsilon);
-        for run in 0..self.restarts * targets.dims()[1] {
-            let Some(part) = survivors.part() else {
-                break;
-            };
-            let found = start.of(&part);
-            let run = self.run(run, part.of(&targets), key);
-            let found = walk(model, &part.batch, aim, threat, &run, found)?;
-            survivors.passes += self.passes().times(part.count());
+        survivors.run(self.restarts * targets.dims()[1], |part, number| {
+            let run = self.run(number, part.of(&targets), key);
+            let found = walk(model, &part.batch, aim, threat, &run, start.of(part))?;
             let broken = inside(&found);
             let projected = threat.project(&part.batch.pixels, found.pixels.clone());
             let pixels = projected.mask_where(per_image(broken.clone(), &found.pixels), found.pixels);
-            survivors.take(&part, pixels, found.distances.neg(), broken)?;
-        }
-        Ok(survivors.finish())
+            let passes = self.passes().times(part.count());
+            Ok(Candidates { pixels, value: found.distances.neg(), broken, passes })
+        })
     }
 
     /// The smallest perturbation of each image that breaks it, wherever that is; epsilon only bounds

@@ -15,7 +15,7 @@ use crate::random::RandomKey;
 use crate::run::AttackError;
 use crate::slowdown::Slowdown;
 use crate::square::Square;
-use crate::survivors::Survivors;
+use crate::survivors::{Candidates, Survivors};
 use crate::{Batch, Threat};
 
 /// How an attack searches, with all its settings.
@@ -79,19 +79,14 @@ impl Search {
         if let [aim] = &aims[..] {
             return self.search(model, batch, aim, threat, key);
         }
-        let mut survivors = Survivors::all(batch);
-        for aim in &aims {
-            let Some(part) = survivors.part() else {
-                break;
-            };
+        Survivors::all(batch).run(aims.len(), |part, number| {
+            let aim = &aims[number];
             let (pixels, spent) = self.search(model, &part.batch, aim, threat, key)?;
             let logits = model.forward(pixels.clone());
             let value = aim.value(&Loss::Margin, &logits.only(&aim.exits(model.exits())), &part.batch.labels);
             let broken = criterion.broken(&logits, &part.batch.labels);
-            survivors.passes += spent + Passes::forward(part.count());
-            survivors.take(&part, pixels, value, broken)?;
-        }
-        Ok(survivors.finish())
+            Ok(Candidates { pixels, value, broken, passes: spent + Passes::forward(part.count()) })
+        })
     }
 
     /// What the average attack aims at: the mean loss of all exits; a search that needs one answer per

@@ -11,7 +11,7 @@ use crate::passes::Passes;
 use crate::pgd::per_image;
 use crate::random::{RandomKey, Stream};
 use crate::run::AttackError;
-use crate::survivors::Survivors;
+use crate::survivors::{Candidates, Survivors};
 use crate::threat::lengths;
 use crate::{Batch, Norm, Threat};
 
@@ -48,17 +48,11 @@ impl Square {
         threat: &Threat,
         key: RandomKey,
     ) -> Result<(Tensor<4>, Passes), AttackError> {
-        let mut survivors = Survivors::all(batch);
-        for restart in 0..self.restarts {
-            let Some(part) = survivors.part() else {
-                break;
-            };
+        Survivors::all(batch).run(self.restarts, |part, restart| {
             let (pixels, passes) = self.run(model, &part.batch, aim, threat, key.for_restart(restart as u64))?;
             let (value, broken) = measure(model, &part.batch, aim, &Loss::Margin, &pixels);
-            survivors.passes += passes + Passes::forward(part.count());
-            survivors.take(&part, pixels, value, broken)?;
-        }
-        Ok(survivors.finish())
+            Ok(Candidates { pixels, value, broken, passes: passes + Passes::forward(part.count()) })
+        })
     }
 
     fn run<M: MultiExit>(

@@ -21,6 +21,18 @@ pub(crate) struct Survivors<'a> {
     pub(crate) passes: Passes,
 }
 
+/// What one run found.
+#[derive(Debug)]
+pub(crate) struct Candidates {
+    /// `[run, channels, height, width]`.
+    pub(crate) pixels: Tensor<4>,
+    /// `[run]`, comparable between runs.
+    pub(crate) value: Tensor<1>,
+    /// `[run]`.
+    pub(crate) broken: Tensor<1, Bool>,
+    pub(crate) passes: Passes,
+}
+
 /// The images of a batch that one run is to attack.
 #[derive(Debug)]
 pub(crate) struct Part {
@@ -57,6 +69,26 @@ impl<'a> Survivors<'a> {
             open: (0..batch.len()).collect(),
             passes: Passes::default(),
         }
+    }
+
+    /// Does so many runs, numbered from 0, each on those that are still unbroken; ends early if nobody is.
+    ///
+    /// # Errors
+    /// Those of a run, or [`AttackError::Read`].
+    pub(crate) fn run(
+        mut self,
+        runs: usize,
+        mut run: impl FnMut(&Part, usize) -> Result<Candidates, AttackError>,
+    ) -> Result<(Tensor<4>, Passes), AttackError> {
+        for number in 0..runs {
+            let Some(part) = self.part() else {
+                break;
+            };
+            let Candidates { pixels, value, broken, passes } = run(&part, number)?;
+            self.passes += passes;
+            self.take(&part, pixels, value, broken)?;
+        }
+        Ok(self.finish())
     }
 
     /// The unbroken images, if there are any.
