@@ -37,17 +37,20 @@ impl ConvNorm {
     /// - `map`: `[batch, inputs, height, width]`
     /// - output: `[batch, outputs, ceil(height / stride), ceil(width / stride)]`
     pub(crate) fn forward(&self, map: Tensor<4>) -> Tensor<4> {
-        match &self.folded {
-            Some(folded) => convolve_with(&self.conv, map, folded.weight.clone(), Some(folded.bias.clone()), false),
-            None => self.normalize(convolve(&self.conv, map), false),
-        }
+        self.run(map, false)
     }
 
     /// [`forward`](Self::forward), then ReLU.
     pub(crate) fn forward_relu(&self, map: Tensor<4>) -> Tensor<4> {
+        self.run(map, true)
+    }
+
+    fn run(&self, map: Tensor<4>, relu_behind: bool) -> Tensor<4> {
         match &self.folded {
-            Some(folded) => convolve_with(&self.conv, map, folded.weight.clone(), Some(folded.bias.clone()), true),
-            None => self.normalize(convolve(&self.conv, map), true),
+            Some(Folded { weight, bias }) => {
+                convolve_with(&self.conv, map, weight.clone(), Some(bias.clone()), relu_behind)
+            }
+            None => self.normalize(convolve(&self.conv, map), relu_behind),
         }
     }
 
