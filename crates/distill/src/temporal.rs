@@ -15,14 +15,14 @@ use crate::{ExitLoss, LossInput, LossTerms, Remember, Remembered, Term, Trades};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Ensembling {
-    /// Weight of the penalty at the end of the ramp; 30 for PGD-TE and 300 for TRADES-TE [remembered].
+    /// Weight of the penalty at the end of the ramp; 30 for PGD-TE and 300 for TRADES-TE (remembered).
     pub weight: f64,
-    /// Momentum of the running averages; 0.9 [remembered].
+    /// Momentum of the running averages; 0.9 (remembered).
     pub momentum: f64,
     /// Share of the training after which the penalty starts to rise from zero; 0.45 by default, just
-    /// before the usual first drop of the learning rate [chosen].
+    /// before the usual first drop of the learning rate (chosen).
     pub start: f64,
-    /// Share of the training at which it has its full weight; 0.7 by default [chosen].
+    /// Share of the training at which it has its full weight; 0.7 by default (chosen).
     pub full: f64,
 }
 
