@@ -2,7 +2,8 @@
 
 use burn::tensor::Device;
 use neokd_attack::{
-    Attack, AttackError, Audit, Average, Batch, Criterion, Norm, Objective, Pgd, Single, Target, Threat, run,
+    AnyAttack, Attack, AttackError, Audit, Average, Batch, Criterion, Norm, Objective, Pgd, Search, Single, Target,
+    Threat, run, run_all,
 };
 use neokd_model::{Frozen, MultiExit, SmallCnnConfig, weights};
 
@@ -48,6 +49,26 @@ fn adversarial_images_are_the_same_bits_for_any_batch_size() {
                 }
             }
         }
+    }
+}
+
+#[test]
+fn attacks_that_share_searches_find_the_same_bits_as_alone() {
+    let device = Device::flex();
+    let frozen = Frozen::new(&network(&device));
+    let (images, threat) = (batch(5, &device), Threat::linf(0.1));
+    let attacks = [Target::MaxAverage, Target::Average, Target::Single(0), Target::Single(1)]
+        .map(|target| AnyAttack::new(target, Search::Pgd(pgd(3))));
+    let together = run_all(&frozen, &images, &attacks, &threat, 9).unwrap();
+    for (attack, outcome) in attacks.iter().zip(&together) {
+        let alone = run(&frozen, &images, attack, &threat, 9).unwrap();
+        assert_eq!(host(&alone.adversarial.pixels), host(&outcome.adversarial.pixels), "{}", attack.target);
+        // A single attack is a part of max-average: it is judged, not searched for again.
+        let backward = match attack.target {
+            Target::Single(_) => 0,
+            _ => alone.adversarial.passes.backward,
+        };
+        assert_eq!(outcome.adversarial.passes.backward, backward, "{}", attack.target);
     }
 }
 

@@ -60,7 +60,7 @@ pub use objective::{Average, Objective, Single};
 pub use passes::Passes;
 pub use pgd::Pgd;
 pub use random::RandomKey;
-pub use run::{Adversarial, AnyAttack, Attack, AttackError, Outcome, perturb, run};
+pub use run::{Adversarial, AnyAttack, Attack, AttackError, Outcome, perturb, run, run_all};
 pub use search::Search;
 pub use slowdown::{Slowdown, SlowdownGoal};
 pub use square::Square;

@@ -147,10 +147,9 @@ pub fn perturb<M: MultiExit>(
     key: u64,
 ) -> Result<Adversarial, AttackError> {
     let attack = attack.into();
-    attack.check(model)?;
-    let (pixels, passes) = attack.search(model, batch, threat, RandomKey::new(key))?;
-    let audit = Audit::check(batch, &pixels, threat)?;
-    Ok(Adversarial { pixels, audit, passes })
+    attack.perturb(model, batch, threat, key, &mut |aim| {
+        attack.search.search(model, batch, aim, threat, RandomKey::new(key))
+    })
 }
 
 impl AnyAttack {
@@ -164,24 +163,29 @@ impl AnyAttack {
         }
     }
 
-    fn search<M: MultiExit>(
+    /// Perturbs and audits; `search` carries out one search on one aim.
+    fn perturb<M: MultiExit>(
         &self,
         model: &Frozen<M>,
         batch: &Batch,
         threat: &Threat,
-        key: RandomKey,
-    ) -> Result<(Tensor<4>, Passes), AttackError> {
-        let search = |aim: &Aim| self.search.search(model, batch, aim, threat, key);
-        match (self.target, &self.search, &self.policy) {
+        key: u64,
+        search: &mut dyn FnMut(&Aim) -> Result<(Tensor<4>, Passes), AttackError>,
+    ) -> Result<Adversarial, AttackError> {
+        self.check(model)?;
+        let (pixels, passes) = match (self.target, &self.search, &self.policy) {
             (_, Search::Slowdown(_), _) => search(&Aim::Average),
             (Target::Single(exit), ..) => search(&Aim::Exit(exit)),
             (Target::Average, ..) => search(&self.search.average_aim()),
             (Target::MaxAverage, ..) => max_average(model, batch, |exit| search(&Aim::Exit(exit))),
             (Target::Policy, _, Some(policy)) => {
-                self.search.search_all(model, batch, &Criterion::Policy(policy.clone()), threat, key)
+                let criterion = Criterion::Policy(policy.clone());
+                self.search.search_all(model, batch, &criterion, threat, RandomKey::new(key))
             }
             (Target::Policy, _, None) => Err(AttackError::NoPolicy),
-        }
+        }?;
+        let audit = Audit::check(batch, &pixels, threat)?;
+        Ok(Adversarial { pixels, audit, passes })
     }
 }
 
@@ -198,8 +202,41 @@ pub fn run<M: MultiExit>(
     threat: &Threat,
     key: u64,
 ) -> Result<Outcome, AttackError> {
-    let mut adversarial = perturb(model, batch, attack, threat, key)?;
+    Ok(judged(model, perturb(model, batch, attack, threat, key)?))
+}
+
+/// Several attacks on the same images, each with the outcome that [`run`] gives it.
+///
+/// A search on one exit is carried out once, also where max-average is made of it; its passes count for
+/// the first attack that needs it.
+///
+/// # Errors
+/// As [`perturb`].
+pub fn run_all<M: MultiExit>(
+    model: &Frozen<M>,
+    batch: &Batch,
+    attacks: &[AnyAttack],
+    threat: &Threat,
+    key: u64,
+) -> Result<Vec<Outcome>, AttackError> {
+    let mut found: Vec<(Search, Aim, Tensor<4>)> = Vec::new();
+    let mut outcomes = Vec::with_capacity(attacks.len());
+    for attack in attacks {
+        let adversarial = attack.perturb(model, batch, threat, key, &mut |aim| {
+            if let Some((.., pixels)) = found.iter().find(|(search, of, _)| *search == attack.search && of == aim) {
+                return Ok((pixels.clone(), Passes::default()));
+            }
+            let (pixels, passes) = attack.search.search(model, batch, aim, threat, RandomKey::new(key))?;
+            found.push((attack.search, aim.clone(), pixels.clone()));
+            Ok((pixels, passes))
+        })?;
+        outcomes.push(judged(model, adversarial));
+    }
+    Ok(outcomes)
+}
+
+fn judged<M: MultiExit>(model: &Frozen<M>, mut adversarial: Adversarial) -> Outcome {
     let logits = model.forward(adversarial.pixels.clone());
-    adversarial.passes += Passes::forward(batch.len());
-    Ok(Outcome { adversarial, logits })
+    adversarial.passes += Passes::forward(adversarial.pixels.dims()[0]);
+    Outcome { adversarial, logits }
 }

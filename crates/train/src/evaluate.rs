@@ -60,7 +60,7 @@ pub struct AttackScores {
     pub fooled: Vec<Share>,
     /// Worst of all batches.
     pub audit: Audit,
-    /// Spent on this attack.
+    /// Spent on this attack; a search that an earlier attack has done already costs nothing.
     pub passes: Passes,
 }
 
@@ -79,8 +79,8 @@ impl<M: MultiExit> Evaluation<'_, M> {
             clean.add(&logits, &data.batch.labels, &data.labels)?;
             clean.passes += Passes::forward(data.batch.len());
             let right = logits.correct(&data.batch.labels);
-            for (attack, tally) in self.attacks.iter().zip(&mut attacked) {
-                let outcome = neokd_attack::run(self.model, &data.batch, attack, self.threat, self.key)?;
+            let outcomes = neokd_attack::run_all(self.model, &data.batch, self.attacks, self.threat, self.key)?;
+            for (outcome, tally) in outcomes.into_iter().zip(&mut attacked) {
                 tally.add(&outcome.logits, &data.batch.labels, &data.labels)?;
                 tally.fooled.add(&right, &outcome.logits, &data.batch.labels)?;
                 let audit = outcome.adversarial.audit;
