@@ -34,6 +34,11 @@ pub const PRESETS: &[Preset] = &[
         text: include_str!("../../configs/cifar10.toml"),
     },
     Preset {
+        name: "cifar100-quick",
+        summary: "CIFAR-100, MSDNet with seven exits, NEO-KD: one epoch, 1-step attack, 15 minutes on two cores",
+        text: include_str!("../../configs/cifar100-quick.toml"),
+    },
+    Preset {
         name: "cifar100",
         summary: "CIFAR-100, MSDNet with seven exits, NEO-KD; for a GPU",
         text: include_str!("../../configs/cifar100.toml"),
