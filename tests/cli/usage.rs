@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::Value;
 
-use crate::command::{assert_failure, assert_success, neokd, run, stderr, stdout, train};
+use crate::command::{TINY, assert_failure, assert_success, neokd, run, stderr, stdout, train};
 
 #[test]
 fn a_run_directory_holds_everything_and_can_be_evaluated() {
@@ -107,6 +107,19 @@ fn a_network_trains_on_a_folder_of_images_per_class() {
 }
 
 #[test]
+fn training_on_two_devices_names_both_in_the_report() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("run");
+    let mut command = neokd();
+    command.args(["train", "--devices", "cpu,cpu", "--out"]).arg(&path).args(TINY);
+    assert_success(&command.output().unwrap());
+    let report: Value = serde_json::from_slice(&fs::read(path.join("report.json")).unwrap()).unwrap();
+    assert_eq!(report["device"], "cpu (flex) + cpu (flex)");
+    assert_failure(&run(&["train", "--devices", "cpu,tpu"]), 2, &["tpu", "none of auto, cpu"]);
+    assert_failure(&run(&["train", "--devices", "cpu,cpu", "--device", "cpu"]), 2, &["--devices", "--device"]);
+}
+
+#[test]
 fn a_dry_run_plans_and_writes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("run");
@@ -139,7 +152,16 @@ fn devices_data_and_configurations_are_listed() {
     assert!(stdout(&verified).contains("ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db"));
     assert!(stdout(&run(&["config", "list"])).contains("mnist-quick"));
     assert!(stdout(&run(&["config", "show", "mnist"])).contains("[code]"));
-    for name in ["mnist-quick", "mnist-half-hour", "mnist", "cifar10", "cifar100", "tiny-imagenet", "imagenet"] {
+    for name in [
+        "mnist-quick",
+        "mnist-half-hour",
+        "mnist",
+        "cifar10",
+        "cifar100-quick",
+        "cifar100",
+        "tiny-imagenet",
+        "imagenet",
+    ] {
         assert_success(&run(&["config", "show", name, "--resolved"]));
     }
     let changed = stdout(&run(&["config", "show", "mnist", "--set", "training.loss.kind=adversarial-training"]));

@@ -38,6 +38,17 @@ const SGD: &str = "{ kind = \"sgd\", weight_decay = 5e-4 }";
 const ADAM: &str = "{ kind = \"adam\" }";
 
 pub(crate) fn train(config: &RunConfig, data: &DataSplits, folder: &Path, stop: &Stop) -> Result<TrainingState, Error> {
+    train_with(0, config, data, folder, stop)
+}
+
+/// The same with so many further devices.
+fn train_with(
+    replicas: usize,
+    config: &RunConfig,
+    data: &DataSplits,
+    folder: &Path,
+    stop: &Stop,
+) -> Result<TrainingState, Error> {
     let device = Device::flex();
     let (run, mut state) = match folder.join("config.toml").exists() {
         true => {
@@ -47,7 +58,8 @@ pub(crate) fn train(config: &RunConfig, data: &DataSplits, folder: &Path, stop: 
         }
         false => (RunDir::create(folder, config)?, TrainingState::start(config, &device)),
     };
-    Fit::new(config, data, &device)?.run(&mut state, &run, stop, &mut Silent)?;
+    let fit = Fit::new(config, data, &device)?.with_replicas(vec![device.clone(); replicas]);
+    fit.run(&mut state, &run, stop, &mut Silent)?;
     Ok(state)
 }
 
@@ -64,6 +76,29 @@ fn the_same_run_twice_gives_the_same_metrics_and_weights() {
         (weights::collect(&state.model).unwrap(), metrics(&path))
     };
     assert_eq!(run("first"), run("second"));
+}
+
+#[test]
+fn several_devices_learn_what_one_learns() {
+    let (folder, data, mut config) = (tempfile::tempdir().unwrap(), data(), config(SGD));
+    // Without dropout, whose masks are drawn by part, parts of a batch add up to the batch.
+    config.model = toml::from_str("kind = \"small-cnn\"\ndropout = 0.0").unwrap();
+    let run = |replicas: usize, name: &str| {
+        let path = folder.path().join(name);
+        let state = train_with(replicas, &config, &data, &path, &Stop::default()).unwrap();
+        (weights::collect(&state.model).unwrap(), metrics(&path))
+    };
+    let (alone, _) = run(0, "alone");
+    for replicas in [1, 2] {
+        let (together, metrics) = run(replicas, &format!("{replicas}"));
+        assert_eq!((together.clone(), metrics), run(replicas, &format!("{replicas} again")));
+        assert_eq!(alone.keys().collect::<Vec<_>>(), together.keys().collect::<Vec<_>>());
+        for (name, tensor) in &alone {
+            let furthest = tensor.values.iter().zip(&together[name].values).map(|(one, other)| (one - other).abs());
+            let furthest = furthest.fold(0.0, f32::max);
+            assert!(furthest < 2e-4, "{name} with {replicas} replicas: {furthest}");
+        }
+    }
 }
 
 #[test]

@@ -1,6 +1,5 @@
 //! Dropout whose masks come from a key instead of a global random generator.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use burn::module::{Flag, Module, Param};
@@ -23,10 +22,18 @@ pub struct Dropout {
     stream: Stream,
 }
 
-#[derive(Clone, Debug, Default)]
+/// Which masks come next. A copy of the layer goes on from there by itself.
+#[derive(Debug, Default)]
 struct Stream {
-    key: Arc<AtomicU64>,
-    pass: Arc<AtomicU64>,
+    key: AtomicU64,
+    pass: AtomicU64,
+}
+
+impl Clone for Stream {
+    fn clone(&self) -> Self {
+        let copy = |value: &AtomicU64| AtomicU64::new(value.load(Ordering::Relaxed));
+        Self { key: copy(&self.key), pass: copy(&self.pass) }
+    }
 }
 
 impl Dropout {

@@ -114,6 +114,32 @@ pub fn open(choice: DeviceChoice) -> Result<(Device, String), Error> {
     }
 }
 
+/// The devices of a training run.
+#[derive(Clone, Debug)]
+pub struct Devices {
+    /// Where the run's state is.
+    pub first: Device,
+    /// Where copies of the network learn from further parts of each batch.
+    pub replicas: Vec<Device>,
+    /// All of them, as reports name them.
+    pub names: String,
+}
+
+impl Devices {
+    /// Opens them all; the same device may be named more than once.
+    ///
+    /// # Errors
+    /// As [`open`]; [`Error::Device`] if there is none.
+    pub fn open(choices: &[DeviceChoice]) -> Result<Self, Error> {
+        let opened = choices.iter().map(|choice| open(*choice)).collect::<Result<Vec<_>, _>>()?;
+        let names: Vec<&str> = opened.iter().map(|(_, name)| name.as_str()).collect();
+        let names = names.join(" + ");
+        let mut devices = opened.into_iter().map(|(device, _)| device);
+        let first = devices.next().ok_or_else(|| Error::Device("--devices: name at least one".to_string()))?;
+        Ok(Self { first, replicas: devices.collect(), names })
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Gpu {
     Wgpu,

@@ -5,6 +5,7 @@
 //! step and example, so the loop can be left after any step and entered again there.
 
 use std::ops::Range;
+use std::thread;
 use std::time::Instant;
 
 use burn::module::Module;
@@ -20,6 +21,7 @@ use crate::best::Best;
 use crate::checkpoint::{Progress, TrainingState};
 use crate::config::PassesConfig;
 use crate::evaluate::Evaluation;
+use crate::lesson::{Answers, Learned, Lesson, Sum};
 use crate::metrics::{MetricsLog, ProbeRecord, StepRecord, TermRecord, ValidationRecord};
 use crate::run_dir::RunDir;
 use crate::seeds::{Purpose, key};
@@ -93,6 +95,7 @@ pub struct Fit<'a> {
     threat: Threat,
     loss: Box<dyn ExitLoss + Send + Sync>,
     length: Length,
+    replicas: Vec<Device>,
 }
 
 impl<'a> Fit<'a> {
@@ -112,7 +115,14 @@ impl<'a> Fit<'a> {
             threat,
             loss: loss.map_err(|why| Error::Config(format!("training.loss.{why}")))?,
             length: Length::of(config, data.train.len()),
+            replicas: Vec::new(),
         })
+    }
+
+    /// The same run on further devices too: each learns from its part of every batch. Batch-norm then looks at
+    /// parts, so the number of devices is part of what is trained.
+    pub fn with_replicas(self, replicas: Vec<Device>) -> Self {
+        Self { replicas, ..self }
     }
 
     /// How long the run is.
@@ -195,15 +205,14 @@ impl<'a> Fit<'a> {
     fn step(&self, state: &mut TrainingState, data: &LabelledBatch) -> Result<StepRecord, Error> {
         let lesson = self.lesson(&state.progress, data);
         let data = &lesson.data;
-        let adversarial = self.perturb(state, data)?;
-        let (learner, extra) = self.learner(state, &lesson, &adversarial.pixels);
-        let (terms, answers) = self.judge(state, &learner, &lesson, &adversarial.pixels);
-        let total = terms.total();
-        let gradients = GradientsParams::from_grads(total.backward(), &learner);
+        let learned = match self.replicas.is_empty() {
+            true => self.learn(state, &state.model, &lesson)?,
+            false => self.learn_in_parts(state, &lesson)?,
+        };
+        let Learned { gradients, total, loss, answers, passes } = learned;
 
         let progress = &mut state.progress;
         let rate = self.config.training.schedule.rate(progress.step, self.length.steps());
-        let (total, loss) = read(&terms, total, progress.step + 1)?;
         state.model = state.optimizer.step(rate, state.model.clone(), gradients);
         if let (Some(ema), Some(average)) = (self.config.training.ema, state.average.take()) {
             state.average = Some(ema.update(average, &state.model, progress.step));
@@ -213,29 +222,71 @@ impl<'a> Fit<'a> {
         }
         progress.step += 1;
         progress.position += 1;
-        progress.passes += adversarial.passes + extra + Passes::gradient(2 * data.batch.len());
+        progress.passes += passes;
         Ok(StepRecord { step: progress.step, epoch: progress.epoch, rate, total, loss })
     }
 
+    /// What `model`, the network of `state` or a copy of it, learns from a lesson on its device.
+    fn learn(&self, state: &TrainingState, model: &Network, lesson: &Lesson) -> Result<Learned, Error> {
+        let adversarial = self.perturb(&state.progress, model, lesson)?;
+        let (learner, extra) = self.learner(state, model, lesson, &adversarial.pixels);
+        let (terms, answers) = self.judge(state, &learner, lesson, &adversarial.pixels);
+        let total = terms.total();
+        let gradients = total.clone().mul_scalar(lesson.share).backward();
+        let gradients = GradientsParams::from_grads(gradients, &learner);
+        let (total, loss) = read(&terms, total, state.progress.step + 1)?;
+        let passes = adversarial.passes + extra + Passes::gradient(2 * lesson.data.batch.len());
+        Ok(Learned { gradients, total, loss, answers, passes })
+    }
+
+    /// The same with a part of the lesson on each device, all at once: data parallelism. The first device has
+    /// the network itself, whose batch-norm statistics so follow the first part, the others have copies.
+    fn learn_in_parts(&self, state: &TrainingState, lesson: &Lesson) -> Result<Learned, Error> {
+        let mut parts = lesson.split(1 + self.replicas.len()).into_iter();
+        let Some(first) = parts.next() else {
+            return self.learn(state, &state.model, lesson);
+        };
+        let mut sum = Sum::new(&state.model, self.device);
+        thread::scope(|scope| {
+            let others: Vec<_> = parts
+                .zip(&self.replicas)
+                .map(|(part, device)| {
+                    let share = part.share;
+                    let learns = move || {
+                        let copy = state.model.valid().train().fork(device);
+                        self.learn(state, &copy, &part.to_device(device))
+                    };
+                    (share, scope.spawn(learns))
+                })
+                .collect();
+            sum.add(first.share, self.learn(state, &state.model, &first)?);
+            for (share, other) in others {
+                let learned = other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+                sum.add(share, learned);
+            }
+            Ok(sum.finish())
+        })
+    }
+
     /// Attacks the batch, with a frozen copy of the network.
-    fn perturb(&self, state: &TrainingState, data: &LabelledBatch) -> Result<Adversarial, Error> {
-        let (seed, progress) = (self.config.seed, &state.progress);
+    fn perturb(&self, progress: &Progress, model: &Network, lesson: &Lesson) -> Result<Adversarial, Error> {
+        let seed = self.config.seed;
         let frozen = match self.config.training.attack_mode {
-            AttackMode::Evaluation => Frozen::new(&state.model),
+            AttackMode::Evaluation => Frozen::new(model),
             AttackMode::Training => {
-                state.model.reseed(key(seed, Purpose::AttackDropout, progress.step));
-                Frozen::in_training_mode(&state.model)
+                model.reseed(lesson.key(key(seed, Purpose::AttackDropout, progress.step)));
+                Frozen::in_training_mode(model)
             }
         };
         let key = key(seed, Purpose::TrainingAttack, progress.epoch);
-        Ok(self.attack.perturb(&frozen, &data.batch, key)?)
+        Ok(self.attack.perturb(&frozen, &lesson.data.batch, key)?)
     }
 
     /// The batch as it is learned from: boxes exchanged, targets mixed and smoothed, where asked for.
     fn lesson(&self, progress: &Progress, data: &LabelledBatch) -> Lesson {
         let training = &self.config.training;
         if training.cutmix.is_none() && training.label_smoothing == 0.0 {
-            return Lesson { data: data.clone(), targets: None };
+            return Lesson::new(data.clone(), None);
         }
         let classes = self.config.model.classes();
         let targets = Targets::one_hot(&data.labels, classes);
@@ -244,21 +295,27 @@ impl<'a> Fit<'a> {
             None => (data.clone(), targets),
         };
         let targets = targets.smoothed(training.label_smoothing).to_device(self.device);
-        Lesson { data, targets: Some(targets) }
+        Lesson::new(data, Some(targets))
     }
 
     /// The network whose loss is lowered: the trained one, or with AWP its worst neighbour; and what it
     /// took to find that.
-    fn learner(&self, state: &TrainingState, lesson: &Lesson, adversarial: &Tensor<4>) -> (Network, Passes) {
+    fn learner(
+        &self,
+        state: &TrainingState,
+        model: &Network,
+        lesson: &Lesson,
+        adversarial: &Tensor<4>,
+    ) -> (Network, Passes) {
         let awp = self.config.training.awp.filter(|awp| self.done(&state.progress) >= awp.start);
         let Some(awp) = awp else {
-            return (state.model.clone(), Passes::default());
+            return (model.clone(), Passes::default());
         };
         // A copy with batch-norm statistics of its own: this pass must not count as training.
-        let copy = state.model.valid().train();
+        let copy = model.valid().train();
         let (terms, _) = self.judge(state, &copy, lesson, adversarial);
         let uphill = GradientsParams::from_grads(terms.total().backward(), &copy);
-        (awp.worst_neighbour(state.model.clone(), uphill), Passes::gradient(2 * lesson.data.batch.len()))
+        (awp.worst_neighbour(model.clone(), uphill), Passes::gradient(2 * lesson.data.batch.len()))
     }
 
     /// The loss of `model`, term by term, and its answers.
@@ -269,11 +326,12 @@ impl<'a> Fit<'a> {
         lesson: &Lesson,
         adversarial: &Tensor<4>,
     ) -> (LossTerms, Answers) {
-        model.reseed(key(self.config.seed, Purpose::Dropout, state.progress.step));
+        model.reseed(lesson.key(key(self.config.seed, Purpose::Dropout, state.progress.step)));
         let data = &lesson.data;
+        let device = data.batch.pixels.device();
         let answers = self.answers(model, data, adversarial);
         let heads = model.head_weights();
-        let averages = state.predictions.as_ref().map(|kept| kept.of(&data.batch.examples, self.device));
+        let averages = state.predictions.as_ref().map(|kept| kept.of(&data.batch.examples, &device));
         let done = self.done(&state.progress);
         let terms = self.loss.terms(LossInput {
             targets: lesson.targets.as_ref(),
@@ -378,18 +436,6 @@ impl<'a> Fit<'a> {
         let (probe, key) = (self.config.validation.probe, key(self.config.seed, Purpose::Validation, 1));
         probe.look(&frozen, self.held_out, &self.threat, key, state.progress.step, self.device)
     }
-}
-
-/// A batch as it is learned from.
-struct Lesson {
-    data: LabelledBatch,
-    targets: Option<Tensor<2>>,
-}
-
-/// Logits of all exits on the clean and on the adversarial images.
-struct Answers {
-    clean: Vec<Tensor<2>>,
-    adversarial: Vec<Tensor<2>>,
 }
 
 /// The loss's values on the host, in one read.

@@ -37,6 +37,7 @@ pub mod files;
 pub mod fit;
 pub mod images;
 pub mod interval;
+mod lesson;
 pub mod metrics;
 pub mod model_file;
 pub mod optimizer;

@@ -8,6 +8,7 @@ use neokd_datasets::{DataSplits, Images};
 
 use super::{DataFlag, DeviceFlag, Output, evaluate, train};
 use crate::compare::{Comparison, Method, Runs, Spread, is_enough, targets};
+use crate::device::Devices;
 use crate::report::run::Run;
 use crate::report::{Report, card};
 use crate::run_dir::RunDir;
@@ -55,16 +56,10 @@ pub(super) fn run(args: Args, out: &mut Output) -> Result<(), Error> {
     let Some(first) = planned.first().and_then(|(_, configs)| configs.first()) else {
         return Err(Error::Config("--methods: give at least one".to_string()));
     };
-    let (device, device_name) = crate::device::open(args.device.device)?;
+    let devices = Devices::open(&[args.device.device])?;
     let data = train::load(first, &args.data)?;
-    let bench = Bench {
-        args: &args,
-        data,
-        device,
-        device_name,
-        stop: Stop::on_signal()?,
-        total: planned.len() as u64 * args.seeds,
-    };
+    let bench =
+        Bench { args: &args, data, devices, stop: Stop::on_signal()?, total: planned.len() as u64 * args.seeds };
 
     let mut all = Vec::new();
     let mut number = 0;
@@ -92,8 +87,7 @@ pub(super) fn run(args: Args, out: &mut Output) -> Result<(), Error> {
 struct Bench<'a> {
     args: &'a Args,
     data: DataSplits<Box<dyn Images>>,
-    device: burn::tensor::Device,
-    device_name: String,
+    devices: Devices,
     stop: Stop,
     total: u64,
 }
@@ -119,16 +113,16 @@ impl Bench<'_> {
         }
         let (run, mut state) = match existing {
             Some(run) => {
-                let state = train::load_state(config, &run, &self.device)?;
+                let state = train::load_state(config, &run, &self.devices.first)?;
                 (run, state)
             }
-            None => train::fresh(config, folder, &self.device)?,
+            None => train::fresh(config, folder, &self.devices.first)?,
         };
         match state.progress.step {
             0 => say("training")?,
             step => say(&format!("training goes on after step {step}"))?,
         }
-        let trained = match train::to_the_end(config, &self.data, &self.device, &run, &mut state, &self.stop) {
+        let trained = match train::to_the_end(config, &self.data, &self.devices, &run, &mut state, &self.stop) {
             Err(error @ Error::Interrupted { .. }) => {
                 say("interrupted and saved; the same command again goes on from here")?;
                 return Err(error);
@@ -142,8 +136,8 @@ impl Bench<'_> {
         let setting = evaluate::Setting {
             config,
             data: &self.data,
-            device: &self.device,
-            device_name: &self.device_name,
+            device: &self.devices.first,
+            device_name: &self.devices.names,
             training: Some(&trained.report),
         };
         let targets = targets(config.model.exits());

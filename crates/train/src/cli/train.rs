@@ -10,6 +10,7 @@ use neokd_model::{Network, weights};
 use super::progress::TrainingBar;
 use super::{DataFlag, DeviceFlag, Output, evaluate};
 use crate::checkpoint::{self, TrainingState};
+use crate::device::{DeviceChoice, Devices};
 use crate::fit::Fit;
 use crate::plan::{Plan, human};
 use crate::report::run::Run;
@@ -43,6 +44,9 @@ pub(super) struct Args {
     json: bool,
     #[command(flatten)]
     device: DeviceFlag,
+    /// Train on several devices at once, each on its part of every batch, for example cuda:0,cuda:1
+    #[arg(long, value_name = "DEVICE,...", value_delimiter = ',', conflicts_with = "device")]
+    devices: Vec<DeviceChoice>,
     #[command(flatten)]
     data: DataFlag,
 }
@@ -55,33 +59,35 @@ pub(super) fn run(args: Args, out: &mut Output) -> Result<(), Error> {
         }
         None => (configuration(&args)?, None),
     };
-    let (device, device_name) = crate::device::open(args.device.device)?;
+    let choices = if args.devices.is_empty() { vec![args.device.device] } else { args.devices.clone() };
+    let devices = Devices::open(&choices)?;
+    let device = &devices.first;
     let data = load(&config, &args.data)?;
     if args.dry_run {
-        return print_plan(&Plan::make(&config, &data, &device)?, args.json, out);
+        return print_plan(&Plan::make(&config, &data, device)?, args.json, out);
     }
 
     let (run, mut state) = match existing {
         Some(run) => {
-            let state = load_state(&config, &run, &device)?;
+            let state = load_state(&config, &run, device)?;
             (run, state)
         }
         None => {
             let folder =
                 args.out.clone().unwrap_or_else(|| RunDir::fresh(Path::new("runs"), &short_name(&args.config)));
-            fresh(&config, &folder, &device)?
+            fresh(&config, &folder, device)?
         }
     };
     if !args.json {
-        out.line(&format!("training on {device_name}, run directory {}", run.folder().display()))?;
+        out.line(&format!("training on {}, run directory {}", devices.names, run.folder().display()))?;
     }
     let Trained { network, report: training } =
-        to_the_end(&config, &data, &device, &run, &mut state, &Stop::on_signal()?)?;
+        to_the_end(&config, &data, &devices, &run, &mut state, &Stop::on_signal()?)?;
     let setting = evaluate::Setting {
         config: &config,
         data: &data,
-        device: &device,
-        device_name: &device_name,
+        device,
+        device_name: &devices.names,
         training: Some(&training),
     };
     let report = evaluate::score(&setting, &network, &run)?;
@@ -181,12 +187,13 @@ pub(super) struct Trained {
 pub(super) fn to_the_end(
     config: &RunConfig,
     data: &DataSplits<Box<dyn Images>>,
-    device: &Device,
+    devices: &Devices,
     run: &RunDir,
     state: &mut TrainingState,
     stop: &Stop,
 ) -> Result<Trained, Error> {
-    let fit = Fit::new(config, data, device)?;
+    let device = &devices.first;
+    let fit = Fit::new(config, data, device)?.with_replicas(devices.replicas.clone());
     let mut bar = TrainingBar::new(&fit.length(), state.progress.step);
     let trained = fit.run(state, run, stop, &mut bar);
     bar.finish();
