@@ -210,7 +210,7 @@ pub struct Transfer {
 }
 
 /// What the shares of a transfer matrix are of, where it is made of counts.
-const FOOLED: &str = "shares of the images that all exits classify correctly when clean, and that the answering exit \
+pub(super) const FOOLED: &str = "shares of the images that all exits classify correctly when clean, and that the answering exit \
                       then misclassifies";
 
 impl Transfer {

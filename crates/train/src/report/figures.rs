@@ -1,11 +1,12 @@
 //! Which charts a run and a comparison have. A chart is there if its numbers are.
 
+use crate::compare::{self, MethodResult};
 use crate::interval::Share;
 use crate::metrics::ValidationRecord;
 
 use super::chart::{Axis, BarChart, HeatMap, LineChart, Point, Series};
-use super::comparison::{Column, Comparison};
-use super::document::{AttackResult, Document, PolicyResult, pixel_units};
+use super::comparison::{Column, Comparison, groups};
+use super::document::{AttackResult, Document, FOOLED, PolicyResult, pixel_units};
 use super::history::Term;
 use super::run::Run;
 
@@ -295,6 +296,26 @@ fn thinned(looks: &[ValidationRecord]) -> Vec<&ValidationRecord> {
     from_the_end.into_iter().rev().collect()
 }
 
+/// The transfer matrix of each method, in mean over its seeds.
+pub fn of_methods(comparison: &compare::Comparison) -> Vec<Figure> {
+    let figure = |method: &MethodResult| {
+        let percent = |row: &Vec<f64>| row.iter().map(|share| 100.0 * share).collect();
+        let chart = HeatMap {
+            title: format!("Transfer between exits, {}", method.method),
+            rows: "attacked exit".to_string(),
+            columns: "answering exit".to_string(),
+            values: method.transfer_matrix.iter().map(percent).collect(),
+        };
+        let runs = match method.runs.len() {
+            1 => "one run".to_string(),
+            count => format!("in mean over {count} runs"),
+        };
+        let caption = format!("Numbers are {FOOLED}, in %; {runs}.");
+        Figure { name: format!("transfer-{}", method.method), topic: Topic::Transfer, caption, svg: chart.svg() }
+    };
+    comparison.methods.iter().map(figure).collect()
+}
+
 /// The charts of several runs together.
 pub fn of_comparison(comparison: &Comparison<'_>) -> Vec<Figure> {
     let strongest = comparison.strongest();
@@ -368,7 +389,7 @@ fn run_series(comparison: &Comparison<'_>, points: &dyn Fn(&Run) -> Option<Vec<P
         return (series.filter(|series| !series.points.is_empty()).collect(), caption);
     }
     let mut series: Vec<Series> = Vec::new();
-    for (look, group) in comparison.groups().into_iter().enumerate() {
+    for (look, group) in groups(comparison.runs).into_iter().enumerate() {
         let curves: Vec<Vec<Point>> =
             group.runs.iter().filter_map(|run| points(run)).filter(|curve| !curve.is_empty()).collect();
         if !curves.is_empty() {

@@ -2,12 +2,14 @@
 
 use std::fmt::Write as _;
 
+use crate::compare::{self, MEASURES, Spread};
 use crate::interval::Share;
 
 use super::Accuracy;
 use super::comparison::{Comparison, Mean};
-use super::document::Document;
+use super::document::{Document, FOOLED};
 use super::figures::policy_name;
+use super::html::LEFT_OUT;
 use super::run::Run;
 
 /// More policies than this are a curve, not a table.
@@ -54,9 +56,53 @@ fn several(runs: &[Run]) -> String {
         first.into_iter().chain(means.map(mean)).collect()
     });
     text.push_str(&table(&head.collect::<Vec<_>>(), &rows.collect::<Vec<_>>()));
+    let over_seeds = compare::Comparison::of(runs);
+    if !over_seeds.methods.is_empty() {
+        text.push_str(&methods(&over_seeds, runs));
+    }
     for run in runs {
         let _ = write!(text, "\n## {}\n\n{}", plain(&run.name), about(run));
     }
+    text
+}
+
+/// The methods in every measure of a comparison, their differences, and how attacks carry over.
+fn methods(comparison: &compare::Comparison, runs: &[Run]) -> String {
+    let exits = comparison.methods.first().map_or(0, |method| method.transfer_matrix.len());
+    let numbered = || (0..exits).map(|exit| format!("exit {exit}"));
+    let mut text = format!(
+        "\n## Methods over their seeds\n\nIn %, n = {} test images: mean and, of several seeds, standard deviation; \
+         {MEASURES}.\n\n",
+        comparison.n
+    );
+    let head =
+        ["measure", "method", "runs"].map(String::from).into_iter().chain(numbered()).chain(["mean".to_string()]);
+    let rows = comparison.measures().enumerate().flat_map(|(at, name)| {
+        comparison.methods.iter().map(move |method| {
+            let (measure, runs) = (&method.measures[at], method.runs.len().to_string());
+            let cells = measure.exits.iter().chain([&measure.mean]).map(Spread::percent);
+            [name.to_string(), plain(&method.method), runs].into_iter().chain(cells).collect()
+        })
+    });
+    text.push_str(&table(&head.collect::<Vec<_>>(), &rows.collect::<Vec<_>>()));
+    let outside: Vec<String> =
+        runs.iter().filter(|run| !comparison.holds(&run.name)).map(|run| plain(&run.name)).collect();
+    if !outside.is_empty() {
+        let _ = writeln!(text, "\n{LEFT_OUT}: {}.", outside.join(", "));
+    }
+    let _ = writeln!(text, "\nIn percentage points; {}.\n", comparison.about_findings());
+    for (name, found) in comparison.findings() {
+        let _ = writeln!(text, "- {name}: {}", plain(&found));
+    }
+    let _ = writeln!(text, "\nTransfer, {FOOLED}, in %; row: attacked exit, column: answering exit.\n");
+    let head = ["method", "attacked"].map(String::from).into_iter().chain(numbered());
+    let rows = comparison.methods.iter().flat_map(|method| {
+        method.transfer_matrix.iter().enumerate().map(|(exit, row)| {
+            let cells = row.iter().map(|share| format!("{:.2}", 100.0 * share));
+            [plain(&method.method), format!("exit {exit}")].into_iter().chain(cells).collect()
+        })
+    });
+    text.push_str(&table(&head.collect::<Vec<_>>(), &rows.collect::<Vec<_>>()));
     text
 }
 

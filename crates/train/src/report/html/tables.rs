@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use crate::compare::{self, MEASURES};
 use crate::interval::Share;
 use crate::report::Accuracy;
 use crate::report::chart::escape;
@@ -174,5 +175,65 @@ fn spread(values: &[f64]) -> String {
         Some(Spread { mean, ends: [low, high], .. }) => {
             format!("<td>{:.2}<small>{:.2} to {:.2}</small></td>", 100.0 * mean, 100.0 * low, 100.0 * high)
         }
+    }
+}
+
+/// Measures and methods by exits and their mean, over seeds.
+pub(super) fn measures(comparison: &compare::Comparison) -> String {
+    let exits = comparison.methods.iter().flat_map(|method| &method.measures).map(|measure| measure.exits.len());
+    let mut head = "<th>measure</th><th class=\"text\">method</th><th>runs</th>".to_string();
+    head.extend((0..exits.max().unwrap_or(0)).map(|exit| format!("<th>exit {exit}</th>")));
+    head.push_str("<th>mean</th>");
+    let cell = |spread: &compare::Spread| match spread.deviation {
+        Some(deviation) => format!("<td>{:.2}<small>±{:.2}</small></td>", 100.0 * spread.mean, 100.0 * deviation),
+        None => format!("<td>{:.2}</td>", 100.0 * spread.mean),
+    };
+    let mut rows = String::new();
+    for (at, name) in comparison.measures().enumerate() {
+        for (row, method) in comparison.methods.iter().enumerate() {
+            let (class, title) = if row == 0 { (" class=\"first\"", name) } else { ("", "") };
+            let measure = &method.measures[at];
+            let cells: String = measure.exits.iter().chain([&measure.mean]).map(cell).collect();
+            let (method, runs) = (escape(&method.method), method.runs.len());
+            let _ = writeln!(
+                rows,
+                "<tr{class}><td>{title}</td><td class=\"text\">{method}</td><td>{runs}</td>{cells}</tr>"
+            );
+        }
+    }
+    format!(
+        "<p class=\"caption\">In %, n = {} test images in every run: mean and, of several seeds, sample standard deviation. \
+         clean, max-average and average are accuracies; {MEASURES}.</p>\n{}",
+        comparison.n,
+        table(&head, &rows)
+    )
+}
+
+/// Every pair of methods in every measure, folded away.
+pub(super) fn differences(comparison: &compare::Comparison) -> String {
+    let head = "<th>measure</th><th class=\"text\">higher</th><th class=\"text\">lower</th><th>difference<small>points</small></th>\
+                <th>spread<small>points</small></th><th>larger</th>";
+    let rows: String = comparison
+        .differences
+        .iter()
+        .map(|each| {
+            let spread = each.spread.map_or("–".to_string(), |spread| format!("{:.2}", 100.0 * spread));
+            let larger = each.larger_than_spread.map_or("–", |larger| if larger { "yes" } else { "no" });
+            format!(
+                "<tr><td>{}</td><td class=\"text\">{}</td><td class=\"text\">{}</td><td>{:.2}</td><td>{spread}</td><td>{larger}</td></tr>\n",
+                escape(&each.measure),
+                escape(&each.higher),
+                escape(&each.lower),
+                100.0 * each.difference
+            )
+        })
+        .collect();
+    match rows.is_empty() {
+        true => rows,
+        false => format!(
+            "<details><summary>Every pair of methods</summary>\n<p class=\"caption\">Means over the exits; the spread is \
+             the root of the summed squares of both standard deviations. No test of significance.</p>\n{}</details>\n",
+            table(head, &rows)
+        ),
     }
 }
