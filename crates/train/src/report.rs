@@ -12,6 +12,7 @@ pub mod listing;
 pub mod markdown;
 pub mod run;
 mod table;
+pub mod tensorboard;
 
 use neokd_attack::{AnyAttack, Audit, Norm, Passes, Threat, Verdict};
 use neokd_datasets::{DataSplits, Images, Provenance};
