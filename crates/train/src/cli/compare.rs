@@ -141,9 +141,9 @@ impl Bench<'_> {
             device_name: &self.device_name,
             training: Some(&trained.report),
         };
-        let targets = targets(config.model.exits());
-        let report = evaluate::score_targets(&setting, &trained.network, &targets, &[])?;
-        evaluate::save_examples(&setting, &trained.network, &targets, &report, run.folder())?;
+        let program = evaluate::Program::of(&targets(config.model.exits()));
+        let report = evaluate::score_targets(&setting, &trained.network, &program)?;
+        evaluate::save_examples(&setting, &trained.network, &program, &report, run.folder())?;
         files::write_atomically(&run.report_path(), report.to_json()?.as_bytes())?;
         let run = Run::read(run.folder())?;
         card::write(&run)?;

@@ -143,11 +143,12 @@ fn body_of(run: &Run, with_pictures: bool) -> String {
     let charts = figures::of_run(run);
     if let Some(document) = &run.document {
         let _ = write!(page, "<h2>Accuracy of each exit</h2>\n{}", tables::exits(document));
+        page.push_str(&tables::own_exits(document));
         page.push_str(&grid(&charts, Topic::Accuracy));
         if !document.policies.is_empty() {
             let _ = write!(page, "<h2>Leaving early</h2>\n{}", tables::policies(document));
-            page.push_str(&grid(&charts, Topic::Budget));
         }
+        page.push_str(&grid(&charts, Topic::Budget));
         page.push_str(&section("Transfer between exits", TRANSFER, &charts, Topic::Transfer));
     }
     match &run.examples {

@@ -7,13 +7,11 @@ use crate::interval::Share;
 
 use super::Accuracy;
 use super::comparison::{Comparison, Mean};
-use super::document::{Document, FOOLED};
+use super::document::{Document, FOOLED, PolicyResult};
 use super::figures::policy_name;
 use super::html::LEFT_OUT;
 use super::run::Run;
-
-/// More policies than this are a curve, not a table.
-const POLICIES: usize = 8;
+use super::table::POLICIES;
 
 /// The text about one run, or about several side by side.
 pub fn text(runs: &[Run]) -> String {
@@ -127,11 +125,13 @@ fn about(run: &Run) -> String {
         let _ = writeln!(text, "Accuracy in % with 95 % interval; n = {} test images.\n", document.n);
         text.push_str(&exits(document));
         if document.policies.len() > POLICIES {
+            let count = document.policies.len();
             let _ =
-                writeln!(text, "\n{} exit policies make a curve: see the page, or the CSV.", document.policies.len());
+                writeln!(text, "\n{count} exit policies make a curve: see the page, or the CSV. The deployed one:\n");
+            text.push_str(&policies(document.deployed(), document));
         } else if !document.policies.is_empty() {
-            let _ = writeln!(text, "\nExit policies on the same images; the attacks are on the exits.\n");
-            text.push_str(&policies(document));
+            let _ = writeln!(text, "\nExit policies on the same images.\n");
+            text.push_str(&policies(&document.policies, document));
         }
     }
     text
@@ -155,11 +155,11 @@ pub(super) fn exits(document: &Document) -> String {
     table(&head.collect::<Vec<_>>(), &rows)
 }
 
-fn policies(document: &Document) -> String {
+fn policies<'a>(shown: impl IntoIterator<Item = &'a PolicyResult>, document: &Document) -> String {
     let attacks = document.attacks.iter().flat_map(|attack| [plain(&attack.label()), "M multiply-adds".to_string()]);
     let head = ["policy", "clean", "M multiply-adds"].map(String::from).into_iter().chain(attacks);
-    let rows = document.policies.iter().enumerate().map(|(index, clean)| {
-        let attacked = document.attacks.iter().map(|attack| attack.policies.get(index));
+    let rows = shown.into_iter().map(|clean| {
+        let attacked = document.attacks.iter().map(|attack| attack.under(clean));
         let cells = std::iter::once(Some(clean)).chain(attacked).flat_map(|found| match found {
             Some(found) => [found.accuracy.with_interval(), format!("{:.2}", found.multiply_adds / 1e6)],
             None => [String::new(), String::new()],
