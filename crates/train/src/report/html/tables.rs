@@ -267,8 +267,8 @@ pub(super) fn measures(comparison: &compare::Comparison) -> String {
 
 /// Every pair of methods in every measure, folded away.
 pub(super) fn differences(comparison: &compare::Comparison) -> String {
-    let head = "<th>measure</th><th class=\"text\">higher</th><th class=\"text\">lower</th><th>difference<small>points</small></th>\
-                <th>spread<small>points</small></th><th>larger</th>";
+    let head = "<th>measure</th><th class=\"text\">higher</th><th class=\"text\">lower</th>\
+                <th>difference<small>points</small></th><th>spread<small>points</small></th><th>larger</th>";
     let rows: String = comparison
         .differences
         .iter()
@@ -276,7 +276,8 @@ pub(super) fn differences(comparison: &compare::Comparison) -> String {
             let spread = each.spread.map_or("–".to_string(), |spread| format!("{:.2}", 100.0 * spread));
             let larger = each.larger_than_spread.map_or("–", |larger| if larger { "yes" } else { "no" });
             format!(
-                "<tr><td>{}</td><td class=\"text\">{}</td><td class=\"text\">{}</td><td>{:.2}</td><td>{spread}</td><td>{larger}</td></tr>\n",
+                "<tr><td>{}</td><td class=\"text\">{}</td><td class=\"text\">{}</td><td>{:.2}</td>\
+                 <td>{spread}</td><td>{larger}</td></tr>\n",
                 escape(&each.measure),
                 escape(&each.higher),
                 escape(&each.lower),
