@@ -43,8 +43,65 @@ fn a_comparison_is_a_table_a_file_and_ordinary_runs_and_is_not_done_twice() {
     assert_success(&second);
     assert_eq!(stdout(&second).matches("done already").count(), 4);
     assert_eq!(fs::read(&file).unwrap(), written);
+    assert_shown(&result, &out, folder.path());
+
     let other = compare(&out, "at,ard", &["--set", "training.epochs=1"]);
     assert_failure(&other, 5, &["at-1", "another configuration", "--out"]);
+}
+
+/// Every number of a comparison is in the report on its folder; a run that does not belong to it is named.
+fn assert_shown(comparison: &Value, runs: &Path, folder: &Path) {
+    let (page, markdown) = (folder.join("report.html"), folder.join("report.md"));
+    let report = |more: Option<&Path>| {
+        let mut command = neokd();
+        command.arg("report").arg(runs).args(more).arg("--out").arg(&page).arg("--markdown").arg(&markdown);
+        assert_success(&command.output().unwrap());
+        [&page, &markdown].map(|file| fs::read_to_string(file).unwrap())
+    };
+    let [page, markdown] = report(None);
+    let percent = |value: &Value| format!("{:.2}", 100.0 * value.as_f64().unwrap());
+    for method in comparison["methods"].as_array().unwrap() {
+        let (name, runs) = (method["method"].as_str().unwrap(), method["runs"].as_array().unwrap().len());
+        for measure in method["measures"].as_array().unwrap() {
+            let spreads = measure["exits"].as_array().unwrap().iter().chain([&measure["mean"]]);
+            let spreads: Vec<[String; 2]> =
+                spreads.map(|each| [percent(&each["mean"]), percent(&each["deviation"])]).collect();
+            let cells: String =
+                spreads.iter().map(|[mean, spread]| format!("<td>{mean}<small>±{spread}</small></td>")).collect();
+            assert!(page.contains(&format!("{name}</td><td>{runs}</td>{cells}</tr>")), "{cells}");
+            let cells: Vec<String> = spreads.iter().map(|[mean, spread]| format!("{mean} ±{spread}")).collect();
+            let line = format!("| {} | {name} | {runs} | {} |", measure["name"].as_str().unwrap(), cells.join(" | "));
+            assert!(markdown.contains(&line), "{line}: {markdown}");
+        }
+        for (exit, row) in method["transfer_matrix"].as_array().unwrap().iter().enumerate() {
+            let row = row.as_array().unwrap();
+            let cells: Vec<String> = row.iter().map(percent).collect();
+            assert!(markdown.contains(&format!("| {name} | exit {exit} | {} |", cells.join(" | "))), "{cells:?}");
+            for (other, share) in cells.iter().enumerate() {
+                let hint = format!("attacked exit {exit}, answering exit {other}: {share} %");
+                assert!(page.contains(&hint), "{hint}");
+            }
+        }
+    }
+    for difference in comparison["differences"].as_array().unwrap() {
+        let of = |key: &str| difference[key].as_str().unwrap();
+        let larger = if difference["larger_than_spread"].as_bool().unwrap() { "yes" } else { "no" };
+        let row = format!(
+            "<tr><td>{}</td><td class=\"text\">{}</td><td class=\"text\">{}</td><td>{}</td><td>{}</td><td>{larger}</td></tr>",
+            of("measure"),
+            of("higher"),
+            of("lower"),
+            percent(&difference["difference"]),
+            percent(&difference["spread"])
+        );
+        assert!(page.contains(&row), "{row}");
+    }
+    let beside = folder.join("beside");
+    assert_success(&train(&beside, &[]));
+    let [page, markdown] = report(Some(&beside));
+    for text in [page, markdown] {
+        assert!(text.contains("Not in this table") && text.contains("or unfinished: beside."));
+    }
 }
 
 #[test]

@@ -5,6 +5,7 @@ mod attack;
 mod command;
 mod comparison;
 mod deployment;
+mod evaluation;
 mod failures;
 mod interruptions;
 mod reports;

@@ -121,6 +121,111 @@ fn a_run_becomes_one_page_with_every_number_of_its_report() {
     }
 }
 
+/// Number and interval of every figure with an interval: `value`, `[low, high]`, in per cent.
+fn intervals(text: &str, opening: &str) -> Vec<(String, String)> {
+    let mut parts = text.split(opening);
+    let mut before = parts.next().unwrap();
+    let mut found = Vec::new();
+    for part in parts {
+        let value = before.rsplit(['>', ' ', '|']).next().unwrap();
+        if let Some((ends, _)) = part.split_once(']').filter(|_| value.parse::<f64>().is_ok()) {
+            found.push((value.to_string(), format!("[{ends}]")));
+        }
+        before = part;
+    }
+    found
+}
+
+#[test]
+fn no_number_with_an_interval_is_anywhere_but_in_the_json() {
+    let folder = tempfile::tempdir().unwrap();
+    let report = folder.path().join("broad.json");
+    let scored = ["evaluate", "--device", "cpu", "--broad", "--images", "4", "--steps", "1", "--out"];
+    assert_success(&neokd().args(scored).arg(&report).arg(finished()).output().unwrap());
+    let [page, markdown, table] = ["page.html", "tables.md", "table.csv"].map(|name| folder.path().join(name));
+    let mut command = neokd();
+    command
+        .arg("report")
+        .arg(&report)
+        .arg("--out")
+        .arg(&page)
+        .arg("--markdown")
+        .arg(&markdown)
+        .arg("--csv")
+        .arg(&table);
+    assert_success(&command.output().unwrap());
+    let report = read(&report);
+
+    let mut known = Vec::new();
+    shares(&report, &mut known);
+    let accuracies = std::iter::once(&report["clean"]).chain(report["attacks"].as_array().unwrap());
+    for accuracy in accuracies {
+        let exits = accuracy["exits"].as_array().unwrap();
+        let mean = |key: &str| exits.iter().map(|exit| exit[key].as_f64().unwrap()).sum::<f64>() / exits.len() as f64;
+        let percent = |value: f64| format!("{:.2}", 100.0 * value);
+        known.push((percent(mean("value")), format!("[{}, {}]", percent(mean("low")), percent(mean("high")))));
+    }
+    for (file, opening, least) in [(&page, "<small>[", 40), (&markdown, " [", 30)] {
+        let found = intervals(&fs::read_to_string(file).unwrap(), opening);
+        assert!(found.len() >= least, "{}", found.len());
+        for figure in found {
+            assert!(known.contains(&figure), "{figure:?} of {} is not in the JSON", file.display());
+        }
+    }
+
+    // The CSV has every share of the JSON, digit by digit, but those of transfer.
+    let mut expected = Vec::new();
+    exact(&report, &mut expected);
+    let text = fs::read_to_string(table).unwrap();
+    let last_five = |line: &str| {
+        let fields: Vec<f64> = line.rsplit(',').take(5).map(|field| field.parse().unwrap()).collect();
+        [fields[4], fields[3], fields[2], fields[1], fields[0]]
+    };
+    let mut written: Vec<[f64; 5]> = text.lines().skip(1).map(last_five).collect();
+    for list in [&mut expected, &mut written] {
+        list.sort_by(|a, b| a.partial_cmp(b).unwrap());
+    }
+    assert_eq!(written, expected);
+}
+
+/// Count, n, value and ends of every share of a report that is not about transfer.
+fn exact(value: &Value, found: &mut Vec<[f64; 5]>) {
+    if value.get("low").is_some() {
+        found.push(["count", "n", "value", "low", "high"].map(|key| value[key].as_f64().unwrap()));
+    } else if let Some(items) = value.as_array() {
+        items.iter().for_each(|item| exact(item, found));
+    } else if let Some(object) = value.as_object() {
+        let told = object.iter().filter(|(key, _)| !["fooled", "transfer"].contains(&key.as_str()));
+        told.for_each(|(_, item)| exact(item, found));
+    }
+}
+
+#[test]
+fn scalars_become_event_files_for_tensorboard() {
+    let folder = tempfile::tempdir().unwrap();
+    let board = folder.path().join("board");
+    let report = |source: &Path| neokd().arg("report").arg(source).arg("--tensorboard").arg(&board).output().unwrap();
+    assert_success(&report(finished()));
+    let bytes = fs::read(board.join("tiny/events.out.tfevents.0.neokd")).unwrap();
+    // A record is a length, a checksum, the content and a checksum.
+    let mut rest = &bytes[..];
+    let mut records = Vec::new();
+    while !rest.is_empty() {
+        let length = u64::from_le_bytes(rest[..8].try_into().unwrap()) as usize;
+        records.push(&rest[12..12 + length]);
+        rest = &rest[16 + length..];
+    }
+    let log = fs::read_to_string(finished().join("metrics.jsonl")).unwrap();
+    assert_eq!(records.len(), 1 + log.lines().count());
+    let holds = |record: &[u8], tag: &str| record.windows(tag.len()).any(|part| part == tag.as_bytes());
+    for tag in
+        ["loss/total", "loss/nkd/exit 0", "validation/clean/exit 2", "validation/robust/exit 0", "epoch/eokd/exit 1"]
+    {
+        assert!(records.iter().any(|record| holds(record, tag)), "{tag}");
+    }
+    assert_failure(&report(&finished().join("report.json")), 5, &["metrics.jsonl", "neokd train"]);
+}
+
 #[test]
 fn what_a_report_may_hold_beside_is_shown() {
     let folder = tempfile::tempdir().unwrap();

@@ -74,7 +74,8 @@ fn is_of(value: &Value, name: &str) -> bool {
     }
 }
 
-fn check(report: &Value) -> Vec<String> {
+/// Where and why a report is not what docs/report.schema.json says.
+pub(crate) fn check(report: &Value) -> Vec<String> {
     let schema = schema();
     failures(report, &schema, &schema, "")
 }

@@ -1,4 +1,5 @@
-//! `--out A.safetensors` of `neokd attack`: adversarial images that any command reads back as `--data`.
+//! Adversarial images that any command reads back as `--data`: `--out` of `neokd attack`, `--save-adversarial` of
+//! `neokd evaluate`.
 //!
 //! `images` are 32-bit floats `[images, channels, height, width]`, `labels` 64-bit integers, and `right` bytes
 //! `[images, exits]`: 1 where an exit is right about the image. Of several runs, `images` holds per example the
@@ -7,64 +8,101 @@
 
 use std::path::Path;
 
+use burn::tensor::{Int, Tensor};
+use neokd_attack::{Norm, Outcome, Passes};
 use neokd_datasets::{Values, encode_safetensors};
+use serde::Serialize;
 use serde_json::json;
 
-use crate::robustness::{Found, Run, Scored};
+use crate::robustness::Found;
 use crate::{Error, files};
 
 const KEY: &str = "neokd.attack";
 
-/// Writes the adversarial images of some runs.
+/// The attack that made some images, as the header names it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct About {
+    /// Name of the attack.
+    pub attack: String,
+    /// What it maximised.
+    pub objective: String,
+    /// Norm of the threat.
+    pub norm: Norm,
+    /// Radius in pixel units.
+    pub epsilon: f64,
+    /// How hard it tried, in words.
+    pub settings: String,
+    /// What it spent.
+    pub passes: Passes,
+}
+
+/// The adversarial images of one attack, and what every exit makes of them.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Kept {
+    pixels: Vec<f32>,
+    right: Vec<u8>,
+}
+
+impl Kept {
+    /// Adds a batch as it was judged.
+    ///
+    /// # Errors
+    /// [`Error::Device`] if the device could not be read.
+    pub fn add(&mut self, outcome: &Outcome, labels: &Tensor<1, Int>) -> Result<(), Error> {
+        let pixels = outcome.adversarial.pixels.clone().into_data().try_into_vec::<f32>();
+        self.pixels.extend(pixels.map_err(|error| Error::unreadable(&error))?);
+        let right = outcome.logits.correct(labels).swap_dims(0, 1).into_data().convert::<u8>().try_into_vec::<u8>();
+        self.right.extend(right.map_err(|error| Error::unreadable(&error))?);
+        Ok(())
+    }
+}
+
+impl From<Found> for Kept {
+    fn from(found: Found) -> Self {
+        let n = found.whole.right.first().map_or(0, |exit| exit.0.len());
+        let of_image = |image: usize| found.whole.right.iter().map(move |exit| u8::from(exit.0[image]));
+        Self { right: (0..n).flat_map(of_image).collect(), pixels: found.pixels }
+    }
+}
+
+/// Writes the adversarial images of some runs; `labels` are those of the images, `shape` is channels, height and width.
 ///
 /// # Errors
 /// [`Error::Io`] names the file.
-pub fn write(path: &Path, runs: &[Run], scored: &Scored, shape: [usize; 3]) -> Result<(), Error> {
-    let n = scored.labels.len();
+pub fn write(path: &Path, runs: Vec<(About, Kept)>, labels: &[usize], shape: [usize; 3]) -> Result<(), Error> {
+    let n = labels.len();
     let image = shape.iter().product::<usize>();
     let images_shape = vec![n, shape[0], shape[1], shape[2]];
-    let rights: Vec<Vec<u8>> = scored.runs.iter().map(|found| right(found, n)).collect();
-    let exits = rights.first().map_or(0, |right| right.len() / n.max(1));
-    let chosen: Vec<usize> = (0..n).map(|example| worst(&rights, example, exits)).collect();
+    let (about, kept): (Vec<About>, Vec<Kept>) = runs.into_iter().unzip();
+    let exits = kept.first().map_or(0, |kept| kept.right.len() / n.max(1));
+    let chosen: Vec<usize> = (0..n).map(|example| worst(&kept, example, exits)).collect();
 
     let (mut images, mut outcome) = (Vec::with_capacity(n * image), Vec::with_capacity(n * exits));
     for (example, &run) in chosen.iter().enumerate() {
-        images.extend_from_slice(&scored.runs[run].pixels[example * image..][..image]);
-        outcome.extend_from_slice(&rights[run][example * exits..][..exits]);
+        images.extend_from_slice(&kept[run].pixels[example * image..][..image]);
+        outcome.extend_from_slice(&kept[run].right[example * exits..][..exits]);
     }
     let mut tensors = vec![
         ("images".to_string(), images_shape.clone(), Values::Floats(images)),
-        ("labels".to_string(), vec![n], integers(&scored.labels)),
+        ("labels".to_string(), vec![n], integers(labels)),
         ("right".to_string(), vec![n, exits], Values::Bytes(outcome)),
     ];
-    if runs.len() > 1 {
+    if kept.len() > 1 {
         tensors.push(("run".to_string(), vec![n], integers(&chosen)));
-        for (run, (found, right)) in scored.runs.iter().zip(rights).enumerate() {
-            tensors.push((format!("images.{run}"), images_shape.clone(), Values::Floats(found.pixels.clone())));
+        for (run, Kept { pixels, right }) in kept.into_iter().enumerate() {
+            tensors.push((format!("images.{run}"), images_shape.clone(), Values::Floats(pixels)));
             tensors.push((format!("right.{run}"), vec![n, exits], Values::Bytes(right)));
         }
     }
-    let about = runs.iter().zip(&scored.runs).map(|(run, found)| {
-        json!({
-            "attack": run.name.to_string(), "objective": run.objective(), "norm": run.threat.norm,
-            "epsilon": run.threat.epsilon, "settings": run.settings(), "passes": found.passes,
-        })
-    });
-    let about = json!({ "runs": about.collect::<Vec<_>>() }).to_string();
+    let about = json!({ "runs": about }).to_string();
     files::write_atomically(path, &encode_safetensors(tensors, KEY, about)?)
 }
 
-/// Per image and exit, 1 where the exit is right.
-fn right(found: &Found, n: usize) -> Vec<u8> {
-    let of_image = |image: usize| found.whole.right.iter().map(move |exit| u8::from(exit.0[image]));
-    (0..n).flat_map(of_image).collect()
-}
-
 /// The run that leaves the fewest exits right.
-fn worst(rights: &[Vec<u8>], example: usize, exits: usize) -> usize {
+fn worst(kept: &[Kept], example: usize, exits: usize) -> usize {
     let left =
-        |run: &usize| rights[*run][example * exits..][..exits].iter().map(|right| u32::from(*right)).sum::<u32>();
-    (0..rights.len()).min_by_key(left).unwrap_or(0)
+        |run: &usize| kept[*run].right[example * exits..][..exits].iter().map(|right| u32::from(*right)).sum::<u32>();
+    (0..kept.len()).min_by_key(left).unwrap_or(0)
 }
 
 fn integers(values: &[usize]) -> Values {

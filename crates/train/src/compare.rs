@@ -5,7 +5,9 @@ use neokd_attack::Target;
 use serde::{Deserialize, Serialize};
 
 use crate::interval::Share;
-use crate::report::Report;
+use crate::report::comparison::{Group, groups};
+use crate::report::document::{AttackResult, Document};
+use crate::report::run::Run;
 use crate::{Error, RunConfig};
 
 /// Version of the schema of `compare.json`.
@@ -81,9 +83,17 @@ pub fn targets(exits: usize) -> Vec<Target> {
 }
 
 /// Whether a report has everything that a comparison needs.
-pub fn is_enough(report: &Report, exits: usize) -> bool {
-    let complete = report.training.as_ref().is_some_and(|training| training.complete);
-    complete && targets(exits).iter().all(|target| under(report, *target).is_some())
+pub fn is_enough(document: &Document) -> bool {
+    let exits = document.costs.len();
+    let complete = document.training.as_ref().is_some_and(|training| training.complete);
+    let of_all_exits = |shares: &[Share]| shares.len() == exits;
+    let attacked = |target: &Target| {
+        under(document, *target).is_some_and(|attack| {
+            let single = attack.single().is_some();
+            of_all_exits(&attack.accuracy.exits) && (!single || of_all_exits(&attack.fooled))
+        })
+    };
+    complete && of_all_exits(&document.clean.exits) && targets(exits).iter().all(attacked)
 }
 
 /// A comparison; the JSON has these fields. Accuracies and success rates are in `[0, 1]`.
@@ -173,35 +183,87 @@ impl Spread {
         let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
         Self { mean, deviation: (values.len() > 1).then(|| (squares / (n - 1.0)).sqrt()) }
     }
-}
 
-/// The finished runs of one method.
-#[derive(Clone, Debug)]
-pub struct Runs {
-    /// The method.
-    pub method: Method,
-    /// Seed, folder and report of each.
-    pub reports: Vec<(u64, String, Report)>,
-}
-
-impl Comparison {
-    /// Puts the runs together.
-    pub fn new(methods: &[Runs]) -> Self {
-        let results: Vec<MethodResult> = methods.iter().map(MethodResult::new).collect();
-        let first = methods.first().map(|runs| runs.reports.as_slice()).unwrap_or_default();
-        Self {
-            schema: SCHEMA.to_string(),
-            seeds: first.iter().map(|(seed, ..)| *seed).collect(),
-            n: first.first().map_or(0, |(_, _, report)| report.n),
-            differences: differences(&results),
-            methods: results,
+    /// In per cent, with the deviation where there is one: `97.42 ±0.31`.
+    pub fn percent(&self) -> String {
+        match self.deviation {
+            Some(deviation) => format!("{:.2} ±{:.2}", 100.0 * self.mean, 100.0 * deviation),
+            None => format!("{:.2}", 100.0 * self.mean),
         }
     }
 }
 
+/// What the measures of a comparison are, for those who read its tables.
+pub const MEASURES: &str = "own: each exit under the attack on itself; transfer: success at an exit of attacks on the \
+                            others, lower is better";
+
+impl Comparison {
+    /// Puts together the runs that have everything that a comparison needs and that were attacked as the first of
+    /// these; a run's method is [`Run::method`].
+    pub fn of(runs: &[Run]) -> Self {
+        let enough: Vec<(&Run, &Document)> = runs
+            .iter()
+            .filter_map(|run| Some((run, run.document.as_ref().filter(|document| is_enough(document))?)))
+            .collect();
+        let first = enough.first().map(|(_, document)| *document);
+        let alike =
+            enough.iter().filter(|(_, document)| first.is_some_and(|first| settings(first) == settings(document)));
+        let methods: Vec<MethodResult> = groups(alike.map(|(run, _)| *run)).iter().map(MethodResult::of).collect();
+        Self {
+            schema: SCHEMA.to_string(),
+            seeds: methods.first().map_or_else(Vec::new, |method| method.runs.iter().map(|run| run.seed).collect()),
+            n: first.map_or(0, |document| document.n),
+            differences: differences(&methods),
+            methods,
+        }
+    }
+
+    /// Whether a run of this name is in it.
+    pub fn holds(&self, run: &str) -> bool {
+        self.methods.iter().flat_map(|method| &method.runs).any(|result| result.folder == run)
+    }
+
+    /// Names of the measures.
+    pub fn measures(&self) -> impl Iterator<Item = &str> {
+        self.methods.first().into_iter().flat_map(|method| method.measures.iter().map(|measure| measure.name.as_str()))
+    }
+
+    /// A sentence that introduces [`findings`](Self::findings), or says why there can be none.
+    pub fn about_findings(&self) -> &'static str {
+        match self.has_spread() {
+            true => "differences of means over exits that are larger than the spread of two single runs",
+            false => "one seed has no spread: nothing can be said about differences; give --seeds 3",
+        }
+    }
+
+    /// For each measure, which methods differ by more than the spread: `skd > at by 1.20, ...`, in percentage points,
+    /// or `none`; nothing where no method has several seeds.
+    pub fn findings(&self) -> Vec<(&str, String)> {
+        if !self.has_spread() {
+            return Vec::new();
+        }
+        let of_measure = |name| {
+            let found = self.differences.iter().filter(|each| each.measure == name);
+            let larger = found
+                .filter(|each| each.larger_than_spread == Some(true))
+                .map(|each| format!("{} > {} by {:.2}", each.higher, each.lower, 100.0 * each.difference));
+            larger.collect::<Vec<_>>().join(", ")
+        };
+        let sentence = |name| Some(of_measure(name)).filter(|text| !text.is_empty()).unwrap_or("none".to_string());
+        self.measures().map(|name| (name, sentence(name))).collect()
+    }
+
+    fn has_spread(&self) -> bool {
+        self.differences.iter().any(|difference| difference.spread.is_some())
+    }
+}
+
 impl MethodResult {
-    fn new(runs: &Runs) -> Self {
-        let measured: Vec<Vec<(&str, Vec<f64>)>> = runs.reports.iter().map(|(.., report)| measure(report)).collect();
+    /// Of runs that all have everything that a comparison needs.
+    fn of(group: &Group<'_>) -> Self {
+        let found: Vec<(&Run, &Document)> =
+            group.runs.iter().filter_map(|run| Some((*run, run.document.as_ref()?))).collect();
+        let measured: Vec<Vec<(&str, Vec<f64>)>> = found.iter().map(|(_, document)| measure(document)).collect();
         let names: Vec<&str> =
             measured.first().map_or_else(Vec::new, |run| run.iter().map(|(name, _)| *name).collect());
         let measures = names.iter().enumerate().map(|(at, name)| {
@@ -210,14 +272,14 @@ impl MethodResult {
             let exits = measured.first().map_or(0, |run| run[at].1.len());
             Measure { name: name.to_string(), exits: (0..exits).map(of_exit).collect(), mean: Spread::of(&means) }
         });
-        let results = runs.reports.iter().zip(&measured).map(|((seed, folder, _), run)| RunResult {
-            seed: *seed,
-            folder: folder.clone(),
-            means: run.iter().map(|(_, exits)| mean(exits)).collect(),
+        let results = found.iter().zip(&measured).map(|((run, document), measured)| RunResult {
+            seed: document.seed,
+            folder: run.name.clone(),
+            means: measured.iter().map(|(_, exits)| mean(exits)).collect(),
         });
-        let matrices: Vec<Vec<Vec<f64>>> = runs.reports.iter().map(|(.., report)| transfer(report)).collect();
+        let matrices: Vec<Vec<Vec<f64>>> = found.iter().map(|(_, document)| transfer(document)).collect();
         Self {
-            method: runs.method.name.to_string(),
+            method: group.method.clone(),
             runs: results.collect(),
             measures: measures.collect(),
             transfer_matrix: average(&matrices),
@@ -225,22 +287,28 @@ impl MethodResult {
     }
 }
 
-fn under(report: &Report, target: Target) -> Option<&crate::report::AttackReport> {
-    report.attacks.iter().find(|attack| attack.objective == target.to_string())
+fn under(document: &Document, target: Target) -> Option<&AttackResult> {
+    document.attacks.iter().find(|attack| attack.objective == target.to_string())
+}
+
+/// How each attack of a comparison was run.
+fn settings(document: &Document) -> Vec<Option<String>> {
+    let attack = |target| under(document, target).map(|attack| format!("{}, {}", attack.label(), attack.setting()));
+    targets(document.costs.len()).into_iter().map(attack).collect()
 }
 
 /// The measures of one run, each with a value per exit.
-fn measure(report: &Report) -> Vec<(&'static str, Vec<f64>)> {
+fn measure(document: &Document) -> Vec<(&'static str, Vec<f64>)> {
     let values = |shares: &[Share]| shares.iter().map(|share| share.value).collect::<Vec<f64>>();
-    let exits = report.costs.len();
-    let attacked = |target| under(report, target).map_or_else(Vec::new, |attack| values(&attack.accuracy.exits));
-    let matrix = transfer(report);
+    let exits = document.costs.len();
+    let attacked = |target| under(document, target).map_or_else(Vec::new, |attack| values(&attack.accuracy.exits));
+    let matrix = transfer(document);
     let from_others = |at: usize| {
         let others = (0..exits).filter(|&exit| exit != at).map(|exit| matrix[exit][at]);
         others.sum::<f64>() / (exits - 1).max(1) as f64
     };
     vec![
-        ("clean", values(&report.clean.exits)),
+        ("clean", values(&document.clean.exits)),
         ("max-average", attacked(Target::MaxAverage)),
         ("average", attacked(Target::Average)),
         ("own", (0..exits).map(|exit| attacked(Target::Single(exit))[exit]).collect()),
@@ -249,9 +317,9 @@ fn measure(report: &Report) -> Vec<(&'static str, Vec<f64>)> {
 }
 
 /// Row: the attacked exit; column: the measured one.
-fn transfer(report: &Report) -> Vec<Vec<f64>> {
-    let row = |exit| under(report, Target::Single(exit)).map(|attack| &attack.fooled);
-    let rows = (0..report.costs.len()).filter_map(row);
+fn transfer(document: &Document) -> Vec<Vec<f64>> {
+    let row = |exit| under(document, Target::Single(exit)).map(|attack| &attack.fooled);
+    let rows = (0..document.costs.len()).filter_map(row);
     rows.map(|fooled| fooled.iter().map(|share| share.value).collect()).collect()
 }
 

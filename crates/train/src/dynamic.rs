@@ -35,18 +35,35 @@ impl Dynamic {
     }
 }
 
+/// Area under the share of images that have left by the share of the whole cost that is spent, between the points of the
+/// exits joined by straight lines, from (0, 0): 1 if all left for nothing, 0 if all pay for everything (DeepSloth, Hong
+/// et al. 2021, section 3.1).
+pub fn efficacy(left: &[u64], costs: &[ExitCost]) -> f64 {
+    let all = left.iter().sum::<u64>().max(1) as f64;
+    let whole = costs.last().map_or(1.0, |cost| cost.multiply_adds as f64);
+    // Those that leave at the last exit have not left early.
+    let (mut area, mut cost, mut gone) = (0.0, 0.0, 0.0);
+    for (exit, count) in left.iter().enumerate() {
+        let next_cost = costs[exit].multiply_adds as f64 / whole;
+        let next_gone = if exit + 1 == left.len() { gone } else { gone + *count as f64 / all };
+        area += (next_cost - cost) * (gone + next_gone) / 2.0;
+        (cost, gone) = (next_cost, next_gone);
+    }
+    area
+}
+
 /// Counts where images leave under a policy.
 #[derive(Clone, Debug)]
 pub struct Leaving {
     policy: Policy,
-    correct: u64,
+    right: Vec<bool>,
     left: Vec<u64>,
 }
 
 impl Leaving {
     /// Nobody has left yet.
     pub fn new(policy: Policy, exits: usize) -> Self {
-        Self { policy, correct: 0, left: vec![0; exits] }
+        Self { policy, right: Vec::new(), left: vec![0; exits] }
     }
 
     /// Adds a batch: one `[images * classes]` of probabilities per exit, and the images' labels.
@@ -54,13 +71,18 @@ impl Leaving {
         for (image, label) in labels.iter().enumerate() {
             let answer = decide(probabilities, labels.len(), image, &self.policy);
             self.left[answer.exit] += 1;
-            self.correct += u64::from(answer.label == *label);
+            self.right.push(answer.label == *label);
         }
     }
 
     /// Accuracy and cost of everything added.
     pub fn finish(&self, costs: &[ExitCost]) -> Dynamic {
-        Dynamic::new(self.correct, self.left.clone(), costs)
+        Dynamic::new(self.right.iter().filter(|right| **right).count() as u64, self.left.clone(), costs)
+    }
+
+    /// Per image added, whether it was answered correctly.
+    pub fn right(&self) -> &[bool] {
+        &self.right
     }
 }
 
@@ -161,4 +183,20 @@ fn most_accurate_within(budgets: &[Budget], limit: f64) -> Result<usize, Error> 
         let least = budgets.iter().map(|budget| budget.multiply_adds).fold(f64::INFINITY, f64::min);
         Error::Config(format!("--budget {limit}: the cheapest allocation costs {least:.0} multiply-adds; allow more"))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn leaving_early_is_worth_the_area_above_what_is_paid() {
+        let costs = [25, 50, 100].map(|multiply_adds| ExitCost { multiply_adds, ..ExitCost::default() });
+        assert_eq!(efficacy(&[0, 0, 8], &costs), 0.0);
+        // A triangle up to a quarter of the cost, then everybody is gone.
+        assert!((efficacy(&[8, 0, 0], &costs) - (0.125 + 0.75)).abs() < 1e-12);
+        // A triangle, a trapezium and a rectangle.
+        let expected = 0.25 * 0.25 / 2.0 + 0.25 * 0.375 + 0.5 * 0.5;
+        assert!((efficacy(&[2, 2, 4], &costs) - expected).abs() < 1e-12);
+    }
 }

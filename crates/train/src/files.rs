@@ -22,13 +22,13 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     write().map_err(Error::io("write", path))
 }
 
-/// Makes sure that `path`, given as `--out`, overwrites nothing.
+/// Makes sure that `path`, given by `flag`, overwrites nothing.
 ///
 /// # Errors
-/// [`Error::Config`] names the path.
-pub fn refuse_existing(path: &Path) -> Result<(), Error> {
+/// [`Error::Config`] names the path and the flag.
+pub fn refuse_existing(flag: &str, path: &Path) -> Result<(), Error> {
     match path.exists() {
-        true => Err(Error::Config(format!("{}: exists already; choose another --out", path.display()))),
+        true => Err(Error::Config(format!("{}: exists already; choose another {flag}", path.display()))),
         false => Ok(()),
     }
 }

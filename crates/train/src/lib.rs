@@ -8,6 +8,7 @@
 //! optimizer, schedule, checkpoint, run_dir, metrics   what the loop leans on
 //! training_attack, awp, cutmix, targets, ema, best, probe   options of the loop, one a file
 //! evaluate     accuracy per exit, clean and attacked
+//! dynamic, reliability   what leaving early costs, and what confidence is worth
 //! robustness   named attacks on images: runs, journal, worst case, verdict
 //! adversarial_file   their images, to be looked at again
 //! examples     a few images, clean and attacked, to look at
@@ -46,6 +47,7 @@ pub mod plan;
 pub mod policy_file;
 pub mod predictions;
 pub mod probe;
+pub mod reliability;
 pub mod report;
 pub mod robustness;
 pub mod run_dir;

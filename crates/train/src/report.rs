@@ -12,17 +12,20 @@ pub mod listing;
 pub mod markdown;
 pub mod run;
 mod table;
+pub mod tensorboard;
 
-use neokd_attack::{AnyAttack, Audit, Norm, Passes, Threat, Verdict};
+use neokd_attack::{AnyAttack, Audit, Norm, Passes, Spent, Threat, Verdict};
 use neokd_datasets::{DataSplits, Images, Provenance};
 use neokd_model::ExitCost;
 use neokd_model::policy::Policy;
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::Progress;
-use crate::dynamic::Dynamic;
+use crate::dynamic::{Dynamic, efficacy};
 use crate::evaluate::Scores;
 use crate::interval::Share;
+use crate::reliability::Calibration;
+use crate::robustness::{self, EpsilonReport, RobustnessReport, RunReport, Transfers};
 use crate::{Error, RunConfig};
 
 pub use table::render;
@@ -53,9 +56,15 @@ pub struct Report {
     pub n: u64,
     /// Accuracy per exit on clean test images.
     pub clean: Accuracy,
-    /// What each exit policy makes of the clean test images; for a file of budgets, one per budget.
+    /// What each exit's confidence is worth on clean test images.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub calibration: Vec<Calibration>,
+    /// What each exit policy makes of the clean test images; of budgets, one per budget.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub policies: Vec<PolicyReport>,
+    /// The place in `policies` of the one that attacks on the deployed policy are aimed at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deployed: Option<usize>,
     /// Accuracy per exit under each attack.
     pub attacks: Vec<AttackReport>,
     /// Passes spent on this evaluation.
@@ -119,6 +128,13 @@ pub struct PolicyReport {
     /// Accuracy, cost and exits.
     #[serde(flatten)]
     pub found: Dynamic,
+    /// How much of the cost is saved: 1 if all left for nothing, 0 if all pay for everything.
+    #[serde(default)]
+    pub efficacy: f64,
+    /// Policy-robust accuracy: images that the policy answers correctly as they are and under every attack; beside an
+    /// attack that is several (AutoAttack), whatever that one tried.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub robust: Option<Share>,
 }
 
 /// The search of reports that were written before there was a choice.
@@ -149,6 +165,9 @@ pub struct AttackReport {
     /// Accuracy.
     #[serde(flatten)]
     pub accuracy: Accuracy,
+    /// What each exit's confidence is worth on the attacked images.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub calibration: Vec<Calibration>,
     /// Of the images that all exits classify correctly when clean, the share that each exit then
     /// misclassifies; for attacks on single exits, a row of the transfer matrix.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -157,6 +176,18 @@ pub struct AttackReport {
     /// the policy.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub policies: Vec<PolicyReport>,
+    /// Of AutoAttack: accuracy of each exit under the attack on it alone; null where there was none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub own: Vec<Option<Share>>,
+    /// Of AutoAttack: images that every exit is right about, whatever was tried.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub any_exit: Option<Share>,
+    /// Of AutoAttack: how its attacks on single exits carry over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transfer: Option<TransferReport>,
+    /// Of AutoAttack: what each member was run on, broke and spent.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub members: Vec<Spent>,
     /// Whether the accuracy is to be believed, where that was checked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verdict: Option<Verdict>,
@@ -166,10 +197,80 @@ pub struct AttackReport {
     pub passes: Passes,
 }
 
+/// How attacks on single exits carry over.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TransferReport {
+    /// Row: the attacked exit; column: the measured one.
+    pub rows: Vec<Vec<Share>>,
+    /// What the shares are of, in words.
+    pub measure: String,
+}
+
+impl PolicyReport {
+    fn new(policy: Policy, found: Dynamic, costs: &[ExitCost], robust: Option<Share>) -> Self {
+        Self { policy, efficacy: efficacy(&found.left, costs), found, robust }
+    }
+}
+
+impl AttackReport {
+    /// Of a run of [`robustness`] at the radius that it belongs to; `steps` is the longest gradient search's.
+    fn of_run(
+        run: RunReport,
+        radius: &EpsilonReport,
+        steps: usize,
+        policy: Option<&Policy>,
+        costs: &[ExitCost],
+    ) -> Self {
+        let deployed = policy.zip(run.found.deployed).and_then(|(policy, deployed)| {
+            Some(PolicyReport::new(policy.clone(), deployed.found?, costs, Some(deployed.robust)))
+        });
+        let verdict = radius.verdicts.iter().find(|verdict| verdict.objective == run.objective);
+        Self {
+            search: run.attack,
+            objective: run.objective,
+            norm: radius.norm,
+            epsilon: radius.epsilon,
+            steps,
+            step_size: None,
+            random_start: true,
+            restarts: 1,
+            accuracy: run.found.accuracy,
+            calibration: Vec::new(),
+            fooled: Vec::new(),
+            policies: deployed.into_iter().collect(),
+            own: run.found.own,
+            any_exit: Some(run.found.any_exit),
+            transfer: run
+                .transfer
+                .map(|Transfers { matrix }| TransferReport { rows: matrix, measure: document::FOOLED.to_string() }),
+            members: run.members,
+            verdict: verdict.map(|verdict| verdict.verdict.clone()),
+            audit: run.audit,
+            passes: run.passes,
+        }
+    }
+}
+
 impl Accuracy {
     pub(crate) fn new(exits: Vec<Share>) -> Self {
         let mean = exits.iter().map(|share| share.value).sum::<f64>() / exits.len().max(1) as f64;
         Self { exits, mean }
+    }
+}
+
+/// The exit policies that a network is scored under.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Deployment {
+    /// All of them.
+    pub policies: Vec<Policy>,
+    /// The place in `policies` of the one that attacks on the deployed policy are aimed at.
+    pub deployed: Option<usize>,
+}
+
+impl Deployment {
+    /// The policy that attacks are aimed at.
+    pub fn policy(&self) -> Option<&Policy> {
+        self.deployed.and_then(|deployed| self.policies.get(deployed))
     }
 }
 
@@ -194,17 +295,18 @@ impl Report {
         context: Context<'_, S>,
         threat: &Threat,
         attacks: &[AnyAttack],
-        policies: &[Policy],
+        deployment: &Deployment,
         scores: Scores,
         seconds: f64,
     ) -> Self {
-        let with_policy = |found: Vec<Dynamic>| {
-            let pairs = policies.iter().cloned().zip(found);
-            pairs.map(|(policy, found)| PolicyReport { policy, found }).collect()
+        let with_policy = |found: Vec<Dynamic>, robust: &[Share]| {
+            let robust = robust.iter().copied().map(Some).chain(std::iter::repeat(None));
+            let each = deployment.policies.iter().cloned().zip(found).zip(robust);
+            each.map(|((policy, found), robust)| PolicyReport::new(policy, found, context.costs, robust)).collect()
         };
         let attack_report = |(attack, scores): (&AnyAttack, crate::evaluate::AttackScores)| AttackReport {
             search: attack.search.name().to_string(),
-            objective: attack.target.to_string(),
+            objective: robustness::objective(&attack.search, attack.target),
             norm: threat.norm,
             epsilon: threat.epsilon,
             steps: attack.search.steps(),
@@ -212,8 +314,13 @@ impl Report {
             random_start: attack.search.random_start(),
             restarts: attack.search.restarts(),
             accuracy: Accuracy::new(scores.exits),
+            calibration: scores.calibration,
             fooled: scores.fooled,
-            policies: with_policy(scores.policies),
+            policies: with_policy(scores.policies, &[]),
+            own: Vec::new(),
+            any_exit: None,
+            transfer: None,
+            members: Vec::new(),
             verdict: None,
             audit: scores.audit,
             passes: scores.passes,
@@ -234,11 +341,28 @@ impl Report {
             training: context.training.cloned(),
             n: scores.clean.first().map_or(0, |share| share.n),
             clean: Accuracy::new(scores.clean),
-            policies: with_policy(scores.policies),
+            calibration: scores.calibration,
+            policies: with_policy(scores.policies, &scores.robust),
+            deployed: deployment.deployed,
             attacks: attacks.iter().zip(scores.attacks).map(attack_report).collect(),
             passes: scores.passes,
             seconds,
         }
+    }
+
+    /// Adds the runs of an evaluation by [`robustness`] on the same images, with their passes and seconds; `runs` says
+    /// how each searched.
+    pub fn join(&mut self, runs: &[robustness::Run], found: RobustnessReport) {
+        let RobustnessReport { policy, mut epsilons, passes, seconds, .. } = found;
+        let mut steps = runs.iter().map(robustness::Run::gradient_steps);
+        for radius in &mut epsilons {
+            for run in std::mem::take(&mut radius.runs) {
+                let steps = steps.next().unwrap_or(0);
+                self.attacks.push(AttackReport::of_run(run, radius, steps, policy.as_ref(), &self.costs));
+            }
+        }
+        self.passes += passes;
+        self.seconds += seconds;
     }
 
     /// The report as JSON, indented.

@@ -33,7 +33,7 @@ pub use bits::Bits;
 pub use found::{Deployed, Found, Seen};
 pub use journal::{Header, Journal, RunHeader, SCHEMA as JOURNAL_SCHEMA};
 use plan::Kind;
-pub use plan::{AttackName, Knobs, Method, Run, plan};
+pub use plan::{AttackName, Knobs, Method, Run, objective, plan, settings};
 pub use summary::{Context, EpsilonReport, RobustnessReport, RunReport, SCHEMA, Transfers, VerdictReport, WorstCase};
 pub use table::render;
 

@@ -1,5 +1,5 @@
 //! The directory of one run: `config.toml`, `metrics.jsonl`, `checkpoints/`, `weights.safetensors`,
-//! `report.json`, `examples.safetensors`, `model-card.md`.
+//! `report.json`, `autoattack.jsonl`, `examples.safetensors`, `model-card.md`.
 
 use std::path::{Path, PathBuf};
 
@@ -75,6 +75,11 @@ impl RunDir {
     /// `report.json`.
     pub fn report_path(&self) -> PathBuf {
         self.folder.join("report.json")
+    }
+
+    /// `autoattack.jsonl`: finished batches of `neokd evaluate --full`.
+    pub fn journal_path(&self) -> PathBuf {
+        self.folder.join("autoattack.jsonl")
     }
 
     /// `weights.safetensors`: the trained network alone.

@@ -95,7 +95,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: Args, out: &mut Output) -> Result<(), Error> {
-    args.out.as_deref().map_or(Ok(()), files::refuse_existing)?;
+    args.out.as_deref().map_or(Ok(()), |path| files::refuse_existing("--out", path))?;
     let (device, device_name) = device::open(args.device.device)?;
     let (network, digest) = open(&args.weights, &device)?;
     let policy = deployed(&args, network.exits())?;
@@ -141,7 +141,8 @@ pub(super) fn run(args: Args, out: &mut Output) -> Result<(), Error> {
     };
     let report = RobustnessReport::new(&context, &scored);
     if let Some(path) = &args.out {
-        adversarial_file::write(path, &runs, &scored, shape)?;
+        let kept = runs.iter().zip(scored.runs).map(|(run, found)| (run.about(found.passes), found.into()));
+        adversarial_file::write(path, kept.collect(), &scored.labels, shape)?;
     }
     match args.json {
         true => out.line(&report.to_json()?),

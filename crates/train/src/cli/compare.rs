@@ -7,10 +7,10 @@ use comfy_table::{CellAlignment, Table};
 use neokd_datasets::{DataSplits, Images};
 
 use super::{DataFlag, DeviceFlag, Output, evaluate, train};
-use crate::compare::{Comparison, Method, Runs, Spread, is_enough, targets};
+use crate::compare::{Comparison, MEASURES, Method, Spread, is_enough, targets};
 use crate::device::Devices;
+use crate::report::card;
 use crate::report::run::Run;
-use crate::report::{Report, card};
 use crate::run_dir::RunDir;
 use crate::stop::Stop;
 use crate::{Error, RunConfig, files};
@@ -58,22 +58,22 @@ pub(super) fn run(args: Args, out: &mut Output) -> Result<(), Error> {
     };
     let devices = Devices::open(&[args.device.device])?;
     let data = train::load(first, &args.data)?;
-    let bench =
-        Bench { args: &args, data, devices, stop: Stop::on_signal()?, total: planned.len() as u64 * args.seeds };
+    let bench = Bench {
+        args: &args,
+        data,
+        devices,
+        stop: Stop::on_signal()?,
+        total: planned.iter().map(|(_, configs)| configs.len()).sum(),
+    };
 
-    let mut all = Vec::new();
-    let mut number = 0;
+    let mut runs = Vec::new();
     for (method, configs) in &planned {
-        let mut reports = Vec::new();
         for config in configs {
-            number += 1;
-            let folder = format!("{}-{}", method.name, config.seed);
-            let report = bench.carry_out(method, config, &args.out.join(&folder), number, out)?;
-            reports.push((config.seed, folder, report));
+            let folder = args.out.join(format!("{}-{}", method.name, config.seed));
+            runs.push(bench.carry_out(method, config, &folder, runs.len() + 1, out)?);
         }
-        all.push(Runs { method: *method, reports });
     }
-    let comparison = Comparison::new(&all);
+    let comparison = Comparison::of(&runs);
     let json = serde_json::to_string_pretty(&comparison)
         .map_err(|error| Error::Config(format!("comparison cannot be written as JSON: {error}")))?;
     files::write_atomically(&args.out.join("compare.json"), json.as_bytes())?;
@@ -89,7 +89,7 @@ struct Bench<'a> {
     data: DataSplits<Box<dyn Images>>,
     devices: Devices,
     stop: Stop,
-    total: u64,
+    total: usize,
 }
 
 impl Bench<'_> {
@@ -99,17 +99,17 @@ impl Bench<'_> {
         method: &Method,
         config: &RunConfig,
         folder: &Path,
-        number: u64,
+        number: usize,
         out: &mut Output,
-    ) -> Result<Report, Error> {
+    ) -> Result<Run, Error> {
         let mut say = |what: &str| match self.args.json {
             true => Ok(()),
             false => out.line(&format!("[{number}/{}] {}, seed {}: {what}", self.total, method.name, config.seed)),
         };
         let existing = existing(folder, config)?;
-        if let Some(report) = existing.as_ref().and_then(|run| finished(run, config)) {
+        if let Some(run) = existing.as_ref().and_then(finished) {
             say("done already")?;
-            return Ok(report);
+            return Ok(run);
         }
         let (run, mut state) = match existing {
             Some(run) => {
@@ -140,12 +140,13 @@ impl Bench<'_> {
             device_name: &self.devices.names,
             training: Some(&trained.report),
         };
-        let targets = targets(config.model.exits());
-        let report = evaluate::score_targets(&setting, &trained.network, &targets, &[])?;
-        evaluate::save_examples(&setting, &trained.network, &targets, &report, run.folder())?;
+        let program = evaluate::Program::of(&targets(config.model.exits()));
+        let report = evaluate::score_targets(&setting, &trained.network, &program)?;
+        evaluate::save_examples(&setting, &trained.network, &program, &report, run.folder())?;
         files::write_atomically(&run.report_path(), report.to_json()?.as_bytes())?;
-        card::write(&Run::read(run.folder())?)?;
-        Ok(report)
+        let run = Run::read(run.folder())?;
+        card::write(&run)?;
+        Ok(run)
     }
 }
 
@@ -165,10 +166,9 @@ fn existing(folder: &Path, config: &RunConfig) -> Result<Option<RunDir>, Error> 
     }
 }
 
-/// The report of a run that is done and scored under all attacks of a comparison.
-fn finished(run: &RunDir, config: &RunConfig) -> Option<Report> {
-    let report: Report = serde_json::from_slice(&files::read(&run.report_path()).ok()?).ok()?;
-    is_enough(&report, config.model.exits()).then_some(report)
+/// A run that is done and scored under all attacks of a comparison.
+fn finished(run: &RunDir) -> Option<Run> {
+    Run::read(run.folder()).ok().filter(|run| run.document.as_ref().is_some_and(is_enough))
 }
 
 /// Rows: a measure and a method; columns: the exits and their mean; below, what is larger than the
@@ -187,49 +187,22 @@ fn render(comparison: &Comparison, config: &RunConfig) -> String {
             let measure = &method.measures[at];
             let title = if row == 0 { measure.name.clone() } else { String::new() };
             let mut cells = vec![title, method.method.clone()];
-            cells.extend(measure.exits.iter().chain([&measure.mean]).map(percent));
+            cells.extend(measure.exits.iter().chain([&measure.mean]).map(Spread::percent));
             table.add_row(cells);
         }
     }
     for column in table.column_iter_mut().skip(2) {
         column.set_cell_alignment(CellAlignment::Right);
     }
+    let findings = comparison.findings().into_iter().map(|(name, sentence)| format!("\n  {name}: {sentence}"));
     format!(
-        "In %, {} seed{} of each method, {} {} test images: mean and standard deviation over seeds\n\
-         own: each exit under the attack on itself; transfer: success at an exit of attacks on the others, lower is \
-         better\n{table}\n{}",
+        "In %, {} seed{} of each method, {} {} test images: mean and standard deviation over seeds\n{MEASURES}\n{table}\n\
+         {}{}",
         comparison.seeds.len(),
         if comparison.seeds.len() == 1 { "" } else { "s" },
         comparison.n,
         config.data.name,
-        verdicts(comparison)
+        comparison.about_findings(),
+        findings.collect::<String>()
     )
-}
-
-fn percent(spread: &Spread) -> String {
-    match spread.deviation {
-        Some(deviation) => format!("{:.2} ±{:.2}", 100.0 * spread.mean, 100.0 * deviation),
-        None => format!("{:.2}", 100.0 * spread.mean),
-    }
-}
-
-fn verdicts(comparison: &Comparison) -> String {
-    if comparison.seeds.len() < 2 {
-        return "one seed has no spread: nothing can be said about differences; give --seeds 3".to_string();
-    }
-    let names = comparison
-        .methods
-        .first()
-        .map_or_else(Vec::new, |method| method.measures.iter().map(|each| &each.name).collect());
-    let lines = names.into_iter().map(|name| {
-        let of_measure = comparison.differences.iter().filter(|each| each.measure == *name);
-        let larger = of_measure.filter(|each| each.larger_than_spread == Some(true)).map(|each| {
-            let points = 100.0 * each.difference;
-            format!("{} > {} by {points:.2}", each.higher, each.lower)
-        });
-        let larger = larger.collect::<Vec<_>>().join(", ");
-        format!("  {name}: {}", if larger.is_empty() { "none" } else { &larger })
-    });
-    let lines = lines.collect::<Vec<_>>().join("\n");
-    format!("differences of means over exits that are larger than the spread of two single runs\n{lines}")
 }

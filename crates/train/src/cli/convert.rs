@@ -35,7 +35,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: Args, out: &mut Output) -> Result<(), Error> {
-    files::refuse_existing(&args.out)?;
+    files::refuse_existing("--out", &args.out)?;
     let (device, _) = device::open(device::DeviceChoice::Cpu)?;
     if args.export.is_some() {
         let (config, network) = checkpoint::load_network(&args.from, &device)?;

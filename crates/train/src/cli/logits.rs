@@ -39,7 +39,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: Args, out: &mut Output) -> Result<(), Error> {
-    files::refuse_existing(&args.out)?;
+    files::refuse_existing("--out", &args.out)?;
     let (device, _) = device::open(args.device.device)?;
     let (config, network) = network(&args, &device)?;
     let source = Source::open(&args.source, || args.data.folder(), config.input_shape(), config.classes())?;

@@ -6,8 +6,8 @@ use super::Output;
 use crate::report::comparison::Comparison;
 use crate::report::figures::{self, Figure};
 use crate::report::run::{Run, read_all};
-use crate::report::{card, chart, csv, html, markdown};
-use crate::{Error, files};
+use crate::report::{card, chart, csv, html, markdown, tensorboard};
+use crate::{Error, compare, files};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -26,16 +26,21 @@ pub(super) struct Args {
     /// Write each chart into this folder as SVG
     #[arg(long, value_name = "DIR")]
     charts: Option<PathBuf>,
+    /// Write the scalars of each run's metrics.jsonl as TensorBoard event files, a folder a run, into this folder
+    #[arg(long, value_name = "DIR")]
+    tensorboard: Option<PathBuf>,
     /// Write model-card.md beside the weights of each run again
     #[arg(long)]
     model_card: bool,
 }
 
 pub(super) fn run(args: Args, out: &mut Output) -> Result<(), Error> {
-    let files = [&args.out, &args.markdown, &args.csv, &args.charts];
+    let files = [&args.out, &args.markdown, &args.csv, &args.charts, &args.tensorboard];
     if files.iter().all(|file| file.is_none()) && !args.model_card {
         return Err(Error::Config(
-            "nothing to write: give --out FILE, --markdown FILE, --csv FILE, --charts DIR or --model-card".to_string(),
+            "nothing to write: give --out FILE, --markdown FILE, --csv FILE, --charts DIR, --tensorboard DIR or \
+             --model-card"
+                .to_string(),
         ));
     }
     let runs = read_all(&args.runs)?;
@@ -55,6 +60,12 @@ pub(super) fn run(args: Args, out: &mut Output) -> Result<(), Error> {
         let count = write_charts(&runs, folder)?;
         out.line(&format!("{}: {count} charts", folder.display()))?;
     }
+    if let Some(folder) = &args.tensorboard {
+        for run in &runs {
+            let path = tensorboard::write(run, &file_name(&run.name), folder)?;
+            out.line(&path.display().to_string())?;
+        }
+    }
     if args.model_card {
         runs.iter().try_for_each(card::write)?;
     }
@@ -69,8 +80,9 @@ fn write_charts(runs: &[Run], folder: &Path) -> Result<usize, Error> {
         named.extend(figures::of_run(run).into_iter().map(|figure| (format!("{prefix}{}", figure.name), figure)));
     }
     if runs.len() > 1 {
-        let together = figures::of_comparison(&Comparison::of(runs)).into_iter();
-        named.extend(together.map(|figure| (format!("comparison-{}", figure.name), figure)));
+        let methods = figures::of_methods(&compare::Comparison::of(runs));
+        let together = figures::of_comparison(&Comparison::of(runs)).into_iter().chain(methods);
+        named.extend(together.map(|figure| (format!("comparison-{}", file_name(&figure.name)), figure)));
     }
     for (name, figure) in &named {
         let path = folder.join(format!("{name}.svg"));

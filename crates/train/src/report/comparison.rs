@@ -87,6 +87,19 @@ impl Spread {
     }
 }
 
+/// The methods of some runs, in the order in which they are met.
+pub fn groups<'a>(runs: impl IntoIterator<Item = &'a Run>) -> Vec<Group<'a>> {
+    let mut groups: Vec<Group<'a>> = Vec::new();
+    for run in runs {
+        let method = run.method();
+        match groups.iter_mut().find(|group| group.method == method) {
+            Some(group) => group.runs.push(run),
+            None => groups.push(Group { method, runs: vec![run] }),
+        }
+    }
+    groups
+}
+
 impl<'a> Comparison<'a> {
     /// Compares runs.
     pub fn of(runs: &'a [Run]) -> Self {
@@ -131,19 +144,6 @@ impl<'a> Comparison<'a> {
             let (a, b) = (worth(a), worth(b));
             a.0.cmp(&b.0).then(a.1.total_cmp(&b.1))
         })
-    }
-
-    /// The methods, in the order in which they are met.
-    pub fn groups(&self) -> Vec<Group<'a>> {
-        let mut groups: Vec<Group<'a>> = Vec::new();
-        for run in self.runs {
-            let method = run.method();
-            match groups.iter_mut().find(|group| group.method == method) {
-                Some(group) => group.runs.push(run),
-                None => groups.push(Group { method, runs: vec![run] }),
-            }
-        }
-        groups
     }
 
     /// What tells the runs' test results apart beside the method: images, threat, data.

@@ -9,6 +9,10 @@ use super::run::Run;
 const HEAD: &str = "run,method,seed,data,attack,norm,epsilon,steps,step_size,restarts,policy,exit,multiply_adds,\
                     count,n,value,low,high\n";
 
+/// What `attack` says of images that are answered correctly whatever was tried, and of exits attacked alone.
+const ALL: &str = "all";
+const OWN: &str = "own exit";
+
 /// All accuracies of all runs. `attack` is empty for clean images, `policy` where an exit answers every image, `exit`
 /// where a policy chooses it.
 pub fn text(runs: &[Run]) -> String {
@@ -34,8 +38,29 @@ fn rows(run: &Run, document: &Document, text: &mut String) {
         for found in policies {
             let middle = [policy_name(found), String::new(), found.multiply_adds.to_string()];
             line(text, &beginning, middle, &found.accuracy);
+            if let Some(robust) = &found.robust {
+                line(text, &of_several(&beginning, ALL), [policy_name(found), String::new(), String::new()], robust);
+            }
         }
     }
+    for attack in &document.attacks {
+        let beginning: Vec<String> = whose.iter().cloned().chain(attack_fields(attack)).collect();
+        let own = attack.own.iter().enumerate().filter_map(|(exit, own)| Some((OWN, exit.to_string(), own.as_ref()?)));
+        let everywhere = attack.any_exit.iter().map(|share| (ALL, String::new(), share));
+        for (what, exit, share) in own.chain(everywhere) {
+            line(text, &of_several(&beginning, what), [String::new(), exit, String::new()], share);
+        }
+    }
+}
+
+/// The beginning of a line that is about an attack made of several, or about all of a report.
+fn of_several(beginning: &[String], what: &str) -> Vec<String> {
+    let mut beginning = beginning.to_vec();
+    beginning[4] = match beginning[4].as_str() {
+        "" => what.to_string(),
+        attack => format!("{attack}, {what}"),
+    };
+    beginning
 }
 
 fn attack_fields(attack: &AttackResult) -> Vec<String> {

@@ -11,6 +11,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::interval::Share;
+use crate::reliability::Calibration;
 use crate::{Error, files};
 
 use super::chart::number;
@@ -39,9 +40,14 @@ pub struct Document {
     pub n: u64,
     /// On clean test images.
     pub clean: Accuracy,
+    /// What each exit's confidence is worth on clean test images.
+    #[serde(default)]
+    pub calibration: Vec<Calibration>,
     /// Exit policies on clean test images.
     #[serde(default)]
     pub policies: Vec<PolicyResult>,
+    /// The place in `policies` of the deployed one.
+    pub deployed: Option<usize>,
     /// The attacks.
     #[serde(default)]
     pub attacks: Vec<AttackResult>,
@@ -103,6 +109,14 @@ pub struct AttackResult {
     /// Accuracy.
     #[serde(flatten)]
     pub accuracy: Accuracy,
+    /// What each exit's confidence is worth on the attacked images.
+    #[serde(default)]
+    pub calibration: Vec<Calibration>,
+    /// Accuracy of each exit under the attack on it alone, where there was one.
+    #[serde(default)]
+    pub own: Vec<Option<Share>>,
+    /// Images that every exit is right about, whatever was tried.
+    pub any_exit: Option<Share>,
     /// Exit policies on the same adversarial images.
     #[serde(default)]
     pub policies: Vec<PolicyResult>,
@@ -129,6 +143,10 @@ pub struct PolicyResult {
     pub multiply_adds: f64,
     /// Images that left at each exit.
     pub left: Vec<u64>,
+    /// How much of the cost is saved: 1 if all left for nothing, 0 if all pay for everything.
+    pub efficacy: Option<f64>,
+    /// Images answered correctly as they are and whatever was tried.
+    pub robust: Option<Share>,
 }
 
 /// Whether numbers are to be believed.
@@ -210,7 +228,7 @@ pub struct Transfer {
 }
 
 /// What the shares of a transfer matrix are of, where it is made of counts.
-const FOOLED: &str = "shares of the images that all exits classify correctly when clean, and that the answering exit \
+pub(super) const FOOLED: &str = "shares of the images that all exits classify correctly when clean, and that the answering exit \
                       then misclassifies";
 
 impl Transfer {
@@ -282,6 +300,11 @@ impl Document {
             .map_err(|error| bad(format!("{}: {}; {again} {}", error.path(), error.inner(), path.display())))
     }
 
+    /// The deployed policy on clean images; in reports that do not say which it is, the middle one of a curve of budgets.
+    pub fn deployed(&self) -> Option<&PolicyResult> {
+        self.policies.get(self.deployed.unwrap_or(self.policies.len() / 2))
+    }
+
     /// The attacks on the network as a whole; those on single exits only where there are no others.
     pub fn on_the_whole(&self) -> impl Iterator<Item = &AttackResult> {
         let all_single = self.attacks.iter().all(|attack| attack.single().is_some());
@@ -318,6 +341,11 @@ impl AttackResult {
     /// The exit that it attacks, if that is a single one.
     pub fn single(&self) -> Option<usize> {
         self.objective.strip_prefix("single:")?.parse().ok()
+    }
+
+    /// What a policy makes of its images.
+    pub fn under(&self, policy: &PolicyResult) -> Option<&PolicyResult> {
+        self.policies.iter().find(|found| found.policy == policy.policy)
     }
 
     /// What it is called in tables.

@@ -1,11 +1,13 @@
 //! Which charts a run and a comparison have. A chart is there if its numbers are.
 
+use crate::compare::{self, MethodResult};
 use crate::interval::Share;
 use crate::metrics::ValidationRecord;
+use crate::reliability::{BINS, Calibration};
 
 use super::chart::{Axis, BarChart, HeatMap, LineChart, Point, Series};
-use super::comparison::{Column, Comparison};
-use super::document::{AttackResult, Document, PolicyResult, pixel_units};
+use super::comparison::{Column, Comparison, groups};
+use super::document::{AttackResult, Document, FOOLED, PolicyResult, pixel_units};
 use super::history::Term;
 use super::run::Run;
 
@@ -44,6 +46,7 @@ pub fn of_run(run: &Run) -> Vec<Figure> {
     if let Some(document) = &run.document {
         figures.extend(anytime(document));
         figures.extend(strength(run));
+        figures.extend(calibration(document));
         figures.extend(budget(document));
         figures.extend(leaving(document));
         figures.extend(transfer(document));
@@ -134,6 +137,32 @@ fn over_radii(run: &Run, label: &str, norm: &str) -> Option<Vec<Point>> {
     several.then_some(points)
 }
 
+/// How far each exit's confidence is from its accuracy.
+fn calibration(document: &Document) -> Option<Figure> {
+    let attacked = document.on_the_whole().map(|attack| (with_threat(attack), &attack.calibration));
+    let named = std::iter::once(("clean".to_string(), &document.calibration)).chain(attacked);
+    let percent = |exits: &Vec<Calibration>| exits.iter().map(|exit| 100.0 * exit.error).collect::<Vec<f64>>();
+    let series = named.filter(|(_, exits)| !exits.is_empty()).map(|(name, exits)| (name, percent(exits)));
+    let chart = BarChart {
+        title: "Calibration of each exit".to_string(),
+        x: "exit".to_string(),
+        y: "expected calibration error in %".to_string(),
+        groups: (0..document.calibration.len()).map(|exit| exit.to_string()).collect(),
+        series: series.collect(),
+    };
+    let caption = format!(
+        "The distance between how sure an exit is and how often it is right, mean over the images, in {BINS} bins of \
+         confidence; n = {} test images. An exit with a small error knows when to let an image leave.",
+        document.n
+    );
+    (!chart.groups.is_empty()).then(|| Figure {
+        name: "calibration".to_string(),
+        topic: Topic::Budget,
+        caption,
+        svg: chart.svg(),
+    })
+}
+
 fn budget_points(policies: &[PolicyResult], ensemble: bool) -> Vec<Point> {
     let chosen = policies.iter().filter(|found| is_ensemble(found) == ensemble);
     let mut points: Vec<Point> = chosen.map(|found| percent(&found.accuracy, found.multiply_adds / 1e6)).collect();
@@ -171,22 +200,20 @@ fn budget(document: &Document) -> Option<Figure> {
     };
     let caption = format!(
         "Images leave at the first exit that is sure enough; each point is a budget with thresholds from validation \
-         images. The attacks are on the exits, not on the policy. n = {} test images.",
+         images. An attack on the policy is on the deployed one. n = {} test images.",
         document.n
     );
     line_figure("budget", Topic::Budget, caption, &chart)
 }
 
-/// Where images leave under one policy: the only one, or the middle one of a curve of budgets.
+/// Where images leave under the deployed policy.
 fn leaving(document: &Document) -> Option<Figure> {
-    let index = document.policies.len() / 2;
-    let clean = document.policies.get(index)?;
+    let clean = document.deployed()?;
     let shares = |found: &PolicyResult| -> Vec<f64> {
         let all: u64 = found.left.iter().sum();
         found.left.iter().map(|count| 100.0 * *count as f64 / all.max(1) as f64).collect()
     };
-    let attacked =
-        document.on_the_whole().filter_map(|attack| Some((with_threat(attack), attack.policies.get(index)?)));
+    let attacked = document.on_the_whole().filter_map(|attack| Some((with_threat(attack), attack.under(clean)?)));
     let series: Vec<(String, Vec<f64>)> = std::iter::once(("clean".to_string(), clean))
         .chain(attacked)
         .map(|(name, found)| (format!("{name}: {:.2} M", found.multiply_adds / 1e6), shares(found)))
@@ -198,12 +225,11 @@ fn leaving(document: &Document) -> Option<Figure> {
         groups: (0..clean.left.len()).map(|exit| exit.to_string()).collect(),
         series,
     };
-    let which = match document.policies.len() {
-        1 => String::new(),
-        count => format!(" The policy is budget {index} of {count}, the middle one."),
-    };
-    let caption =
-        format!("Beside each name the mean multiply-adds of an image, in millions.{which} n = {}.", document.n);
+    let caption = format!(
+        "Beside each name the mean multiply-adds of an image, in millions. The policy is {}. n = {}.",
+        policy_name(clean),
+        document.n
+    );
     Some(Figure { name: "leaving".to_string(), topic: Topic::Budget, caption, svg: chart.svg() })
 }
 
@@ -295,6 +321,26 @@ fn thinned(looks: &[ValidationRecord]) -> Vec<&ValidationRecord> {
     from_the_end.into_iter().rev().collect()
 }
 
+/// The transfer matrix of each method, in mean over its seeds.
+pub fn of_methods(comparison: &compare::Comparison) -> Vec<Figure> {
+    let figure = |method: &MethodResult| {
+        let percent = |row: &Vec<f64>| row.iter().map(|share| 100.0 * share).collect();
+        let chart = HeatMap {
+            title: format!("Transfer between exits, {}", method.method),
+            rows: "attacked exit".to_string(),
+            columns: "answering exit".to_string(),
+            values: method.transfer_matrix.iter().map(percent).collect(),
+        };
+        let runs = match method.runs.len() {
+            1 => "one run".to_string(),
+            count => format!("in mean over {count} runs"),
+        };
+        let caption = format!("Numbers are {FOOLED}, in %; {runs}.");
+        Figure { name: format!("transfer-{}", method.method), topic: Topic::Transfer, caption, svg: chart.svg() }
+    };
+    comparison.methods.iter().map(figure).collect()
+}
+
 /// The charts of several runs together.
 pub fn of_comparison(comparison: &Comparison<'_>) -> Vec<Figure> {
     let strongest = comparison.strongest();
@@ -368,7 +414,7 @@ fn run_series(comparison: &Comparison<'_>, points: &dyn Fn(&Run) -> Option<Vec<P
         return (series.filter(|series| !series.points.is_empty()).collect(), caption);
     }
     let mut series: Vec<Series> = Vec::new();
-    for (look, group) in comparison.groups().into_iter().enumerate() {
+    for (look, group) in groups(comparison.runs).into_iter().enumerate() {
         let curves: Vec<Vec<Point>> =
             group.runs.iter().filter_map(|run| points(run)).filter(|curve| !curve.is_empty()).collect();
         if !curves.is_empty() {

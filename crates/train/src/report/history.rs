@@ -44,26 +44,21 @@ impl History {
     }
 
     fn parse(bytes: &[u8]) -> Self {
-        let mut history = Self::default();
+        let (records, broken_line) = records(bytes);
+        let mut history = Self { broken_line, ..Self::default() };
         let mut steps = Vec::new();
-        for (index, line) in bytes.split(|byte| *byte == b'\n').enumerate().filter(|(_, line)| !line.is_empty()) {
-            match serde_json::from_slice(line) {
-                Ok(Record::Step(record)) => {
+        for record in records {
+            match record {
+                Record::Step(record) => {
                     history.last_step = record.step;
                     steps.push(record);
                 }
-                Ok(Record::Validation(record)) => history.validation.push(record),
-                Ok(Record::Probe(record)) if !record.collapsed.is_empty() => {
+                Record::Validation(record) => history.validation.push(record),
+                Record::Probe(record) if !record.collapsed.is_empty() => {
                     history.alarm.get_or_insert(record.step);
                 }
-                Ok(Record::Probe(_)) => {}
-                Ok(Record::Epoch { step, .. }) => history.last_step = step,
-                // An event of another version, or a loss that is not a number.
-                Err(_) if serde_json::from_slice::<serde_json::Value>(line).is_ok() => {}
-                Err(_) => {
-                    history.broken_line = Some(index + 1);
-                    break;
-                }
+                Record::Probe(_) => {}
+                Record::Epoch { step, .. } => history.last_step = step,
             }
         }
         history.steps_per_point = steps.len().div_ceil(POINTS).max(1);
@@ -85,6 +80,20 @@ impl History {
         history.terms = names.into_iter().map(|name| Term { name: name.to_string(), points: curve(name) }).collect();
         history
     }
+}
+
+/// The lines of a log up to the first that is not JSON, whose number, from 1, comes with them; events of another version
+/// are left out, as is a loss that is not a number.
+pub(super) fn records(bytes: &[u8]) -> (Vec<Record>, Option<usize>) {
+    let mut records = Vec::new();
+    for (index, line) in bytes.split(|byte| *byte == b'\n').enumerate().filter(|(_, line)| !line.is_empty()) {
+        match serde_json::from_slice(line) {
+            Ok(record) => records.push(record),
+            Err(_) if serde_json::from_slice::<serde_json::Value>(line).is_ok() => {}
+            Err(_) => return (records, Some(index + 1)),
+        }
+    }
+    (records, None)
 }
 
 #[cfg(test)]

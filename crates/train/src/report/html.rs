@@ -9,14 +9,19 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::compare;
 use crate::plan::human;
 
 use super::chart::{self, escape, number};
-use super::comparison::{Comparison, Mean};
+use super::comparison::{Comparison, Mean, groups};
 use super::document::{Document, Level, Reason, Verdict};
 use super::figures::{self, Figure, Topic};
 use super::run::Run;
 
+const OVER_SEEDS: &str = "Methods over their seeds";
+const TRANSFER: &str = "What an attack on one exit does to the others.";
+/// What to say of runs that a comparison of methods does not hold.
+pub(super) const LEFT_OUT: &str = "Not in this table, for want of an attack that the others have, or unfinished";
 /// More runs than this, and their example images are left to reports of their own.
 const RUNS_WITH_PICTURES: usize = 4;
 
@@ -69,7 +74,8 @@ fn subtitle(run: &Run) -> String {
 
 fn several(runs: &[Run]) -> String {
     let comparison = Comparison::of(runs);
-    let groups = comparison.groups();
+    let groups = groups(runs);
+    let over_seeds = compare::Comparison::of(runs);
     let methods = if groups.len() == 1 { "one method".to_string() } else { format!("{} methods", groups.len()) };
     let mut data: Vec<String> = runs.iter().map(|run| run.setting("/data/name")).collect();
     data.sort();
@@ -84,9 +90,10 @@ fn several(runs: &[Run]) -> String {
     page.push_str(&notes(&remarks));
     page.push_str("<h2>Results</h2>\n");
     page.push_str(&tables::comparison(&comparison));
-    if groups.iter().any(|group| group.runs.len() > 1) {
-        page.push_str("<h2>Methods over their seeds</h2>\n");
-        page.push_str(&tables::groups(&comparison, &groups));
+    if !over_seeds.methods.is_empty() {
+        page.push_str(&methods_section(&over_seeds, runs));
+    } else if groups.iter().any(|group| group.runs.len() > 1) {
+        let _ = write!(page, "<h2>{OVER_SEEDS}</h2>\n{}", tables::groups(&comparison, &groups));
     }
     let charts = figures::of_comparison(&comparison);
     for (topic, heading) in
@@ -110,19 +117,39 @@ fn several(runs: &[Run]) -> String {
     page
 }
 
+/// The methods in every measure of a comparison, what can be said about their differences, and how attacks carry over.
+fn methods_section(comparison: &compare::Comparison, runs: &[Run]) -> String {
+    let findings = comparison.findings();
+    let sentences: Vec<String> = findings.iter().map(|(name, found)| format!("{name}: {found}")).collect();
+    let outside: Vec<&str> = runs.iter().map(|run| run.name.as_str()).filter(|run| !comparison.holds(run)).collect();
+    let mut page = format!("<h2>{OVER_SEEDS}</h2>\n{}", tables::measures(comparison));
+    if !outside.is_empty() {
+        page.push_str(&notes(&[format!("{LEFT_OUT}: {}.", outside.join(", "))]));
+    }
+    let about = comparison.about_findings();
+    let _ = write!(
+        page,
+        "<h3>Differences</h3>\n<p class=\"caption\">In percentage points; {about}.</p>\n{}",
+        list(&sentences)
+    );
+    page.push_str(&tables::differences(comparison));
+    page.push_str(&section("Transfer between exits", TRANSFER, &figures::of_methods(comparison), Topic::Transfer));
+    page
+}
+
 /// Everything about a run below its summary.
 fn body_of(run: &Run, with_pictures: bool) -> String {
     let mut page = String::new();
     let charts = figures::of_run(run);
     if let Some(document) = &run.document {
         let _ = write!(page, "<h2>Accuracy of each exit</h2>\n{}", tables::exits(document));
+        page.push_str(&tables::own_exits(document));
         page.push_str(&grid(&charts, Topic::Accuracy));
         if !document.policies.is_empty() {
             let _ = write!(page, "<h2>Leaving early</h2>\n{}", tables::policies(document));
-            page.push_str(&grid(&charts, Topic::Budget));
         }
-        let lead = "What an attack on one exit does to the others.";
-        page.push_str(&section("Transfer between exits", lead, &charts, Topic::Transfer));
+        page.push_str(&grid(&charts, Topic::Budget));
+        page.push_str(&section("Transfer between exits", TRANSFER, &charts, Topic::Transfer));
     }
     match &run.examples {
         Some(examples) if with_pictures => page.push_str(&pictures::section(examples)),

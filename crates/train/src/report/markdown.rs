@@ -2,16 +2,16 @@
 
 use std::fmt::Write as _;
 
+use crate::compare::{self, MEASURES, Spread};
 use crate::interval::Share;
 
 use super::Accuracy;
 use super::comparison::{Comparison, Mean};
-use super::document::Document;
+use super::document::{Document, FOOLED, PolicyResult};
 use super::figures::policy_name;
+use super::html::LEFT_OUT;
 use super::run::Run;
-
-/// More policies than this are a curve, not a table.
-const POLICIES: usize = 8;
+use super::table::POLICIES;
 
 /// The text about one run, or about several side by side.
 pub fn text(runs: &[Run]) -> String {
@@ -54,9 +54,53 @@ fn several(runs: &[Run]) -> String {
         first.into_iter().chain(means.map(mean)).collect()
     });
     text.push_str(&table(&head.collect::<Vec<_>>(), &rows.collect::<Vec<_>>()));
+    let over_seeds = compare::Comparison::of(runs);
+    if !over_seeds.methods.is_empty() {
+        text.push_str(&methods(&over_seeds, runs));
+    }
     for run in runs {
         let _ = write!(text, "\n## {}\n\n{}", plain(&run.name), about(run));
     }
+    text
+}
+
+/// The methods in every measure of a comparison, their differences, and how attacks carry over.
+fn methods(comparison: &compare::Comparison, runs: &[Run]) -> String {
+    let exits = comparison.methods.first().map_or(0, |method| method.transfer_matrix.len());
+    let numbered = || (0..exits).map(|exit| format!("exit {exit}"));
+    let mut text = format!(
+        "\n## Methods over their seeds\n\nIn %, n = {} test images: mean and, of several seeds, standard deviation; \
+         {MEASURES}.\n\n",
+        comparison.n
+    );
+    let head =
+        ["measure", "method", "runs"].map(String::from).into_iter().chain(numbered()).chain(["mean".to_string()]);
+    let rows = comparison.measures().enumerate().flat_map(|(at, name)| {
+        comparison.methods.iter().map(move |method| {
+            let (measure, runs) = (&method.measures[at], method.runs.len().to_string());
+            let cells = measure.exits.iter().chain([&measure.mean]).map(Spread::percent);
+            [name.to_string(), plain(&method.method), runs].into_iter().chain(cells).collect()
+        })
+    });
+    text.push_str(&table(&head.collect::<Vec<_>>(), &rows.collect::<Vec<_>>()));
+    let outside: Vec<String> =
+        runs.iter().filter(|run| !comparison.holds(&run.name)).map(|run| plain(&run.name)).collect();
+    if !outside.is_empty() {
+        let _ = writeln!(text, "\n{LEFT_OUT}: {}.", outside.join(", "));
+    }
+    let _ = writeln!(text, "\nIn percentage points; {}.\n", comparison.about_findings());
+    for (name, found) in comparison.findings() {
+        let _ = writeln!(text, "- {name}: {}", plain(&found));
+    }
+    let _ = writeln!(text, "\nTransfer, {FOOLED}, in %; row: attacked exit, column: answering exit.\n");
+    let head = ["method", "attacked"].map(String::from).into_iter().chain(numbered());
+    let rows = comparison.methods.iter().flat_map(|method| {
+        method.transfer_matrix.iter().enumerate().map(|(exit, row)| {
+            let cells = row.iter().map(|share| format!("{:.2}", 100.0 * share));
+            [plain(&method.method), format!("exit {exit}")].into_iter().chain(cells).collect()
+        })
+    });
+    text.push_str(&table(&head.collect::<Vec<_>>(), &rows.collect::<Vec<_>>()));
     text
 }
 
@@ -81,11 +125,13 @@ fn about(run: &Run) -> String {
         let _ = writeln!(text, "Accuracy in % with 95 % interval; n = {} test images.\n", document.n);
         text.push_str(&exits(document));
         if document.policies.len() > POLICIES {
+            let count = document.policies.len();
             let _ =
-                writeln!(text, "\n{} exit policies make a curve: see the page, or the CSV.", document.policies.len());
+                writeln!(text, "\n{count} exit policies make a curve: see the page, or the CSV. The deployed one:\n");
+            text.push_str(&policies(document.deployed(), document));
         } else if !document.policies.is_empty() {
-            let _ = writeln!(text, "\nExit policies on the same images; the attacks are on the exits.\n");
-            text.push_str(&policies(document));
+            let _ = writeln!(text, "\nExit policies on the same images.\n");
+            text.push_str(&policies(&document.policies, document));
         }
     }
     text
@@ -109,11 +155,11 @@ pub(super) fn exits(document: &Document) -> String {
     table(&head.collect::<Vec<_>>(), &rows)
 }
 
-fn policies(document: &Document) -> String {
+fn policies<'a>(shown: impl IntoIterator<Item = &'a PolicyResult>, document: &Document) -> String {
     let attacks = document.attacks.iter().flat_map(|attack| [plain(&attack.label()), "M multiply-adds".to_string()]);
     let head = ["policy", "clean", "M multiply-adds"].map(String::from).into_iter().chain(attacks);
-    let rows = document.policies.iter().enumerate().map(|(index, clean)| {
-        let attacked = document.attacks.iter().map(|attack| attack.policies.get(index));
+    let rows = shown.into_iter().map(|clean| {
+        let attacked = document.attacks.iter().map(|attack| attack.under(clean));
         let cells = std::iter::once(Some(clean)).chain(attacked).flat_map(|found| match found {
             Some(found) => [found.accuracy.with_interval(), format!("{:.2}", found.multiply_adds / 1e6)],
             None => [String::new(), String::new()],

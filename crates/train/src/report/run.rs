@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::examples::{self, Examples};
 use crate::run_dir::RunDir;
-use crate::{Error, files};
+use crate::{Error, compare, files};
 
 use super::document::Document;
 use super::history::History;
@@ -283,6 +283,16 @@ fn name_of(path: &Path) -> String {
     whole.file_name().map_or_else(|| "run".to_string(), |name| name.to_string_lossy().into_owned())
 }
 
+/// Run directories in the order of the comparison that the folder holds; without one, or beside it, as they are.
+fn as_compared(folder: &Path, mut runs: Vec<PathBuf>) -> Vec<PathBuf> {
+    let comparison = files::read(&folder.join("compare.json")).ok();
+    let comparison: Option<compare::Comparison> = comparison.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    let results = comparison.iter().flat_map(|comparison| &comparison.methods).flat_map(|method| &method.runs);
+    let order: Vec<PathBuf> = results.map(|run| folder.join(&run.folder)).collect();
+    runs.sort_by_key(|run| order.iter().position(|known| known == run).unwrap_or(order.len()));
+    runs
+}
+
 /// Reads runs, and tells those of the same name apart by the folder above; a folder that is no run but holds runs stands
 /// for them.
 ///
@@ -291,7 +301,7 @@ fn name_of(path: &Path) -> String {
 pub fn read_all(sources: &[PathBuf]) -> Result<Vec<Run>, Error> {
     let mut runs = Vec::new();
     for source in sources {
-        let inside = if is_run(source) { Vec::new() } else { runs_in(source)? };
+        let inside = if is_run(source) { Vec::new() } else { as_compared(source, runs_in(source)?) };
         // Without any inside, reading the folder itself says what is wrong with it.
         let found = if inside.is_empty() { vec![source.clone()] } else { inside };
         for source in found {

@@ -14,6 +14,7 @@ use neokd_model::policy::Policy;
 use neokd_model::{Frozen, MultiExit};
 
 use crate::Error;
+use crate::adversarial_file::About;
 
 /// An attack as flags name it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -314,7 +315,7 @@ impl Run {
     }
 
     /// Steps of the longest gradient search.
-    pub(super) fn gradient_steps(&self) -> usize {
+    pub fn gradient_steps(&self) -> usize {
         let steps = |search: &Search| if matches!(search, Search::Square(_)) { 0 } else { search.steps() };
         match &self.method {
             Method::Search(search) => steps(search),
@@ -325,43 +326,64 @@ impl Run {
     /// What it maximises, as flags and reports name it; of a slow-down, its goal.
     pub fn objective(&self) -> String {
         match &self.method {
-            Method::Search(Search::Slowdown(Slowdown { goal: SlowdownGoal::Slow, .. })) => "slow".to_string(),
-            Method::Search(Search::Slowdown(_)) => "slow-and-wrong".to_string(),
-            _ => self.target.to_string(),
+            Method::Search(search) => objective(search, self.target),
+            Method::Set(_) => self.target.to_string(),
+        }
+    }
+
+    /// What a file of its images says of it; `passes` is what it spent.
+    pub fn about(&self, passes: Passes) -> About {
+        About {
+            attack: self.name.to_string(),
+            objective: self.objective(),
+            norm: self.threat.norm,
+            epsilon: self.threat.epsilon,
+            settings: self.settings(),
+            passes,
         }
     }
 
     /// Settings in one line, for reports and journals.
     pub fn settings(&self) -> String {
         match &self.method {
-            Method::Search(search) => self.search_settings(search),
+            Method::Search(search) => settings(search, &self.threat),
             Method::Set(set) => {
                 let each =
-                    set.members.iter().map(|member| format!("{} {}", member.name(), self.search_settings(member)));
+                    set.members.iter().map(|member| format!("{} {}", member.name(), settings(member, &self.threat)));
                 each.collect::<Vec<_>>().join("; ")
             }
         }
     }
+}
 
-    fn search_settings(&self, search: &Search) -> String {
-        let unit = if matches!(search, Search::Square(_)) { "queries" } else { "steps" };
-        let mut text = format!("{} {unit}", search.steps());
-        if let Some(length) = search.step_size(&self.threat) {
-            text += &format!(" of {length:.4}");
+/// What a search maximises, as flags and reports name it; of a slow-down, its goal.
+pub fn objective(search: &Search, target: Target) -> String {
+    match search {
+        Search::Slowdown(Slowdown { goal: SlowdownGoal::Slow, .. }) => "slow".to_string(),
+        Search::Slowdown(_) => "slow-and-wrong".to_string(),
+        _ => target.to_string(),
+    }
+}
+
+/// Settings of a search in one line.
+pub fn settings(search: &Search, threat: &Threat) -> String {
+    let unit = if matches!(search, Search::Square(_)) { "queries" } else { "steps" };
+    let mut text = format!("{} {unit}", search.steps());
+    if let Some(length) = search.step_size(threat) {
+        text += &format!(" of {length:.4}");
+    }
+    match search {
+        Search::Apgd(Apgd { loss: ApgdLoss::Targeted { targets }, .. }) | Search::Fab(Fab { targets, .. }) => {
+            text += &format!(", {targets} classes");
         }
-        match search {
-            Search::Apgd(Apgd { loss: ApgdLoss::Targeted { targets }, .. }) | Search::Fab(Fab { targets, .. }) => {
-                text += &format!(", {targets} classes");
-            }
-            _ => {}
-        }
-        if search.random_start() {
-            text += ", random start";
-        }
-        match search.restarts() {
-            1 => text,
-            runs => format!("{text}, {runs} runs"),
-        }
+        _ => {}
+    }
+    if search.random_start() {
+        text += ", random start";
+    }
+    match search.restarts() {
+        1 => text,
+        runs => format!("{text}, {runs} runs"),
     }
 }
 

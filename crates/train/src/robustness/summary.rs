@@ -11,7 +11,7 @@ use super::found::{Deployed, Found, Seen};
 use super::plan::Run;
 use super::{Checked, Scored};
 use crate::Error;
-use crate::dynamic::Dynamic;
+use crate::dynamic::{Dynamic, efficacy};
 use crate::interval::Share;
 use crate::report::{Accuracy, Versions};
 
@@ -249,22 +249,6 @@ fn leaving(deployed: &Deployed, exits: usize) -> Vec<u64> {
     left
 }
 
-/// Area under the share of images that have left, over the share of the whole cost, between the points of
-/// the exits joined by straight lines, from (0, 0).
-fn efficacy(left: &[u64], costs: &[ExitCost]) -> f64 {
-    let all = left.iter().sum::<u64>().max(1) as f64;
-    let whole = costs.last().map_or(1.0, |cost| cost.multiply_adds as f64);
-    // Those that leave at the last exit have not left early.
-    let (mut area, mut cost, mut gone) = (0.0, 0.0, 0.0);
-    for (exit, count) in left.iter().enumerate() {
-        let next_cost = costs[exit].multiply_adds as f64 / whole;
-        let next_gone = if exit + 1 == left.len() { gone } else { gone + *count as f64 / all };
-        area += (next_cost - cost) * (gone + next_gone) / 2.0;
-        (cost, gone) = (next_cost, next_gone);
-    }
-    area
-}
-
 fn transfers(parts: &[Seen], clean: &Found) -> Transfers {
     let agreed = clean.right_everywhere();
     let n = agreed.count();
@@ -324,21 +308,6 @@ impl Union {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn costs(multiply_adds: &[u64]) -> Vec<ExitCost> {
-        multiply_adds.iter().map(|&multiply_adds| ExitCost { multiply_adds, ..ExitCost::default() }).collect()
-    }
-
-    #[test]
-    fn leaving_early_is_worth_the_area_above_what_is_paid() {
-        let costs = costs(&[25, 50, 100]);
-        assert_eq!(efficacy(&[0, 0, 8], &costs), 0.0);
-        // A triangle up to a quarter of the cost, then everybody is gone.
-        assert!((efficacy(&[8, 0, 0], &costs) - (0.125 + 0.75)).abs() < 1e-12);
-        // A triangle, a trapezium and a rectangle.
-        let expected = 0.25 * 0.25 / 2.0 + 0.25 * 0.375 + 0.5 * 0.5;
-        assert!((efficacy(&[2, 2, 4], &costs) - expected).abs() < 1e-12);
-    }
 
     #[test]
     fn a_worst_case_is_at_most_each_of_its_parts() {

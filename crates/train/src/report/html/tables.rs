@@ -2,15 +2,15 @@
 
 use std::fmt::Write as _;
 
+use crate::compare::{self, MEASURES};
 use crate::interval::Share;
+use crate::reliability::Calibration;
 use crate::report::Accuracy;
 use crate::report::chart::escape;
 use crate::report::comparison::{Comparison, Group, Mean, Spread};
 use crate::report::document::{AttackResult, Document, PolicyResult, Verdict};
 use crate::report::figures::policy_name;
-
-/// More policies than this are a curve, not a table.
-const POLICIES: usize = 8;
+use crate::report::table::POLICIES;
 
 /// A verdict as a small mark; nothing without one.
 pub(super) fn chip(verdict: Option<&Verdict>) -> String {
@@ -67,6 +67,18 @@ pub(super) fn exits(document: &Document) -> String {
     }
     let means: String = columns.iter().map(|column| mean(Mean::of(column), false)).collect();
     let _ = writeln!(rows, "<tr class=\"mean\"><td>mean</td><td></td>{means}</tr>");
+    if document
+        .calibration
+        .iter()
+        .chain(document.attacks.iter().flat_map(|attack| &attack.calibration))
+        .next()
+        .is_some()
+    {
+        let attacked = document.attacks.iter().map(|attack| &attack.calibration);
+        let cells: String =
+            std::iter::once(&document.calibration).chain(attacked).map(|exits| calibration(exits)).collect();
+        let _ = writeln!(rows, "<tr><td>calibration error</td><td></td>{cells}</tr>");
+    }
     let caption = format!(
         "<p class=\"caption\">Accuracy in % with 95 % interval; n = {} test images in every cell. The same attacked image \
          is scored at all exits.</p>\n",
@@ -75,32 +87,77 @@ pub(super) fn exits(document: &Document) -> String {
     format!("{caption}{}", table(&head, &rows))
 }
 
-/// Policies by cost, clean and attacked; nothing where there are so many that they are a curve.
-pub(super) fn policies(document: &Document) -> String {
-    if document.policies.len() > POLICIES {
+/// Expected calibration error in per cent, exit by exit below their mean.
+fn calibration(exits: &[Calibration]) -> String {
+    let percent = |error: f64| format!("{:.2}", 100.0 * error);
+    match exits.len() {
+        0 => "<td>–</td>".to_string(),
+        count => {
+            let mean = percent(exits.iter().map(|exit| exit.error).sum::<f64>() / count as f64);
+            let each: Vec<String> = exits.iter().map(|exit| percent(exit.error)).collect();
+            format!("<td>{mean}<small>{}</small></td>", each.join(", "))
+        }
+    }
+}
+
+/// Each exit under the attack on it alone, and images that no exit loses, for attacks that say so.
+pub(super) fn own_exits(document: &Document) -> String {
+    let attacks: Vec<&AttackResult> = document.attacks.iter().filter(|attack| attack.any_exit.is_some()).collect();
+    if attacks.is_empty() {
         return String::new();
     }
-    let mut head =
-        "<th>policy</th><th>clean<small>accuracy in %</small></th><th>cost<small>M multiply-adds</small></th>"
-            .to_string();
-    for attack in &document.attacks {
-        let _ = write!(head, "{}<th>cost<small>M multiply-adds</small></th>", attack_head(attack));
+    let mut head = "<th>exit</th>".to_string();
+    head.extend(attacks.iter().map(|attack| attack_head(attack)));
+    let cell = |found: Option<&Share>| found.map_or("<td>–</td>".to_string(), share);
+    let mut rows = String::new();
+    for exit in 0..document.clean.exits.len() {
+        let cells = attacks.iter().map(|attack| cell(attack.own.get(exit).and_then(Option::as_ref)));
+        let _ = writeln!(rows, "<tr><td>{exit}</td>{}</tr>", cells.collect::<String>());
     }
-    let cells = |found: Option<&PolicyResult>| match found {
-        Some(found) => format!("{}<td>{:.2}</td>", share(&found.accuracy), found.multiply_adds / 1e6),
-        None => "<td>–</td><td>–</td>".to_string(),
+    let everywhere: String = attacks.iter().map(|attack| cell(attack.any_exit.as_ref())).collect();
+    let _ = writeln!(rows, "<tr class=\"mean\"><td>all exits</td>{everywhere}</tr>");
+    format!(
+        "<h3>Each exit under the attack on it alone</h3>\n<p class=\"caption\">Accuracy in %; max-average shows of several \
+         attacks only the one that is worst on average. All exits: images that every exit is right about, whatever was \
+         tried.</p>\n{}",
+        table(&head, &rows)
+    )
+}
+
+/// Policies by cost, clean and attacked, and what withstands everything; where there are so many that they are a curve,
+/// the deployed one.
+pub(super) fn policies(document: &Document) -> String {
+    let shown: Vec<&PolicyResult> = match document.policies.len() <= POLICIES {
+        true => document.policies.iter().collect(),
+        false => document.deployed().into_iter().collect(),
+    };
+    let head = "<th>policy</th><th class=\"text\">images</th><th>accuracy<small>in %</small></th>\
+                <th>cost<small>M multiply-adds</small></th><th>efficacy</th><th>robust<small>in %</small></th>";
+    let row = |(name, images): (&str, &str), found: &PolicyResult| {
+        let cost = format!("{:.2}", found.multiply_adds / 1e6);
+        let saved = found.efficacy.map_or("–".to_string(), |saved| format!("{saved:.3}"));
+        let robust = found.robust.as_ref().map_or("<td>–</td>".to_string(), share);
+        format!(
+            "<tr><td>{}</td><td class=\"text\">{}</td>{}<td>{cost}</td><td>{saved}</td>{robust}</tr>\n",
+            escape(name),
+            escape(images),
+            share(&found.accuracy)
+        )
     };
     let mut rows = String::new();
-    for (index, found) in document.policies.iter().enumerate() {
-        let attacked: String = document.attacks.iter().map(|attack| cells(attack.policies.get(index))).collect();
-        let _ = writeln!(rows, "<tr><td>{}</td>{}{attacked}</tr>", escape(&policy_name(found)), cells(Some(found)));
+    for clean in shown {
+        rows.push_str(&row((&policy_name(clean), "clean"), clean));
+        let attacks = document.attacks.iter().filter_map(|attack| Some((attack.label(), attack.under(clean)?)));
+        rows.extend(attacks.map(|(label, found)| row(("", &label), found)));
     }
     let caption = format!(
-        "<p class=\"caption\">Images leave at the first exit that the policy accepts; n = {}. The attacks are on the \
-         exits, not on the policy.</p>\n",
+        "<p class=\"caption\">Images leave at the first exit that the policy accepts; n = {}. Efficacy is the area under \
+         the share of images that have left, by the share of the whole cost spent: 1 if all leave for nothing, 0 if all \
+         pay for everything. Robust: answered correctly as they are and under every attack; AutoAttack counts for itself. \
+         The attacks are on the exits, unless they are named policy or slow.</p>\n",
         document.n
     );
-    format!("{caption}{}", table(&head, &rows))
+    format!("{caption}{}", table(head, &rows))
 }
 
 /// Runs by clean and attacks.
@@ -174,5 +231,66 @@ fn spread(values: &[f64]) -> String {
         Some(Spread { mean, ends: [low, high], .. }) => {
             format!("<td>{:.2}<small>{:.2} to {:.2}</small></td>", 100.0 * mean, 100.0 * low, 100.0 * high)
         }
+    }
+}
+
+/// Measures and methods by exits and their mean, over seeds.
+pub(super) fn measures(comparison: &compare::Comparison) -> String {
+    let exits = comparison.methods.iter().flat_map(|method| &method.measures).map(|measure| measure.exits.len());
+    let mut head = "<th>measure</th><th class=\"text\">method</th><th>runs</th>".to_string();
+    head.extend((0..exits.max().unwrap_or(0)).map(|exit| format!("<th>exit {exit}</th>")));
+    head.push_str("<th>mean</th>");
+    let cell = |spread: &compare::Spread| match spread.deviation {
+        Some(deviation) => format!("<td>{:.2}<small>±{:.2}</small></td>", 100.0 * spread.mean, 100.0 * deviation),
+        None => format!("<td>{:.2}</td>", 100.0 * spread.mean),
+    };
+    let mut rows = String::new();
+    for (at, name) in comparison.measures().enumerate() {
+        for (row, method) in comparison.methods.iter().enumerate() {
+            let (class, title) = if row == 0 { (" class=\"first\"", name) } else { ("", "") };
+            let measure = &method.measures[at];
+            let cells: String = measure.exits.iter().chain([&measure.mean]).map(cell).collect();
+            let (method, runs) = (escape(&method.method), method.runs.len());
+            let _ = writeln!(
+                rows,
+                "<tr{class}><td>{title}</td><td class=\"text\">{method}</td><td>{runs}</td>{cells}</tr>"
+            );
+        }
+    }
+    format!(
+        "<p class=\"caption\">In %, n = {} test images in every run: mean and, of several seeds, sample standard deviation. \
+         clean, max-average and average are accuracies; {MEASURES}.</p>\n{}",
+        comparison.n,
+        table(&head, &rows)
+    )
+}
+
+/// Every pair of methods in every measure, folded away.
+pub(super) fn differences(comparison: &compare::Comparison) -> String {
+    let head = "<th>measure</th><th class=\"text\">higher</th><th class=\"text\">lower</th>\
+                <th>difference<small>points</small></th><th>spread<small>points</small></th><th>larger</th>";
+    let rows: String = comparison
+        .differences
+        .iter()
+        .map(|each| {
+            let spread = each.spread.map_or("–".to_string(), |spread| format!("{:.2}", 100.0 * spread));
+            let larger = each.larger_than_spread.map_or("–", |larger| if larger { "yes" } else { "no" });
+            format!(
+                "<tr><td>{}</td><td class=\"text\">{}</td><td class=\"text\">{}</td><td>{:.2}</td>\
+                 <td>{spread}</td><td>{larger}</td></tr>\n",
+                escape(&each.measure),
+                escape(&each.higher),
+                escape(&each.lower),
+                100.0 * each.difference
+            )
+        })
+        .collect();
+    match rows.is_empty() {
+        true => rows,
+        false => format!(
+            "<details><summary>Every pair of methods</summary>\n<p class=\"caption\">Means over the exits; the spread is \
+             the root of the summed squares of both standard deviations. No test of significance.</p>\n{}</details>\n",
+            table(head, &rows)
+        ),
     }
 }
