@@ -26,12 +26,11 @@ const TINY: f64 = 1e-12;
 /// Square attack on the margin, Linf and L2. What an image is tried with depends on its own random
 /// numbers alone; in the published code a batch shares the places of its squares.
 ///
-/// In L2 the last moves are finer than the published ones. There a window is at least 3 by 3 pixels, and
+/// In L2 every other move is finer than the published ones. There a window is at least 3 by 3 pixels, and
 /// its new bump is as strong as all that it held, so that every move turns the window by 45 degrees:
-/// halfway through the queries hardly any is better than what was found before. Here a window shrinks with
+/// close to the worst case none is better than what was found before. Of a fine move the window shrinks with
 /// the schedule to a single pixel, and a bump that is larger than the share of pixels to be changed is
-/// weaker by their ratio. Larger windows, and with them images, are treated as published.
-/// docs/attacks.md says what this gains.
+/// weaker by their ratio. docs/attacks.md says what this gains.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Square {
     /// Queries of each run, the first point included; 5000 in AutoAttack.
@@ -87,7 +86,7 @@ impl Square {
                     (0, Norm::Linf) => draws.stripes(clean, threat),
                     (0, Norm::L2) => draws.tiles(clean, threat),
                     (_, Norm::Linf) => draws.square(clean, &pixels, threat, self.share_at(query)),
-                    (_, Norm::L2) => draws.moved_mass(clean, &pixels, threat, self.share_at(query)),
+                    (_, Norm::L2) => draws.moved_mass(clean, &pixels, threat, canvas.bump(self.share_at(query), query)),
                 };
                 let (new, breaks) = measure(model, &part.batch, aim, &Loss::Margin, &candidate);
                 let better = new.clone().greater(value.clone()).bool_or(breaks.clone());
@@ -137,12 +136,15 @@ impl Canvas {
         side.max(1).min(self.height).min(self.width)
     }
 
-    /// The same, but odd, and how strong a bump on it is to be beside what the square holds already: 1, or
-    /// less where the square is larger than the share.
-    fn odd_side(&self, share: f64) -> (usize, f64) {
+    /// Odd side of the window of an L2 move, and how strong its bump is beside what the window holds already:
+    /// on even queries as published, on odd ones as fine as the share.
+    fn bump(&self, share: f64, query: usize) -> (usize, f64) {
+        let fits = |side: usize| if side > self.height.min(self.width) { side - 2 } else { side };
         let side = self.side(share) | 1;
-        let side = if side > self.height.min(self.width) { side - 2 } else { side };
-        let pixels = share * (self.height * self.width) as f64;
+        if query.is_multiple_of(2) {
+            return (fits(side.max(3)), 1.0);
+        }
+        let (side, pixels) = (fits(side), share * (self.height * self.width) as f64);
         (side, (pixels / (side * side) as f64).min(1.0))
     }
 
@@ -217,8 +219,13 @@ impl Draws<'_> {
 
     /// Takes length of the change out of one window and puts it, with what is left of epsilon, into a
     /// bump in another (Algorithm 3 of the paper, where `strength` is always 1).
-    fn moved_mass(&mut self, clean: &Tensor<4>, best: &Tensor<4>, threat: &Threat, share: f64) -> Tensor<4> {
-        let (side, strength) = self.canvas.odd_side(share);
+    fn moved_mass(
+        &mut self,
+        clean: &Tensor<4>,
+        best: &Tensor<4>,
+        threat: &Threat,
+        (side, strength): (usize, f64),
+    ) -> Tensor<4> {
         let channels = self.canvas.channels;
         // Three drawings in one: the bump per channel, the window it goes to, the one it is paid from.
         let drawn = self.paint(channels + 2, |canvas, stream, image| {

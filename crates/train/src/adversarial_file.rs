@@ -3,7 +3,10 @@
 //! `images` are 32-bit floats `[images, channels, height, width]`, `labels` 64-bit integers, and `right` bytes
 //! `[images, exits]`: 1 where an exit is right about the image. Of several runs, `images` holds per example the
 //! one that most exits are wrong about, the earliest of equals, `run` says whose it is, and `images.R` and
-//! `right.R` are those of run `R`. The header entry `neokd.attack` lists the runs with the passes they spent.
+//! `right.R` are those of run `R`. Of attacks that look for the nearest adversarial image there is `distances`, or
+//! `distances.R`, 32-bit floats `[images, searches]`: how far that is in the threat's norm, 0 where the image is wrong
+//! as it is, infinite where none was found. The header entry `neokd.attack` lists the runs with the passes
+//! they spent and what their searches break.
 
 use std::path::Path;
 
@@ -37,6 +40,12 @@ pub fn write(path: &Path, runs: &[Run], scored: &Scored, shape: [usize; 3]) -> R
         ("labels".to_string(), vec![n], integers(&scored.labels)),
         ("right".to_string(), vec![n, exits], Values::Bytes(outcome)),
     ];
+    for (run, found) in scored.runs.iter().enumerate().filter(|(_, found)| !found.distances.is_empty()) {
+        let name = if runs.len() > 1 { format!("distances.{run}") } else { "distances".to_string() };
+        let of_image = |image: usize| found.distances.iter().map(move |search| search.0[image]);
+        let values = (0..n).flat_map(of_image).collect();
+        tensors.push((name, vec![n, found.distances.len()], Values::Floats(values)));
+    }
     if runs.len() > 1 {
         tensors.push(("run".to_string(), vec![n], integers(&chosen)));
         for (run, (found, right)) in scored.runs.iter().zip(rights).enumerate() {
@@ -48,6 +57,7 @@ pub fn write(path: &Path, runs: &[Run], scored: &Scored, shape: [usize; 3]) -> R
         json!({
             "attack": run.name.to_string(), "objective": run.objective(), "norm": run.threat.norm,
             "epsilon": run.threat.epsilon, "settings": run.settings(), "passes": found.passes,
+            "distances": run.searches(exits).into_iter().take(found.distances.len()).collect::<Vec<_>>(),
         })
     });
     let about = json!({ "runs": about.collect::<Vec<_>>() }).to_string();

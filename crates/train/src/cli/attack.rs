@@ -7,11 +7,13 @@ use neokd_attack::{Norm, SlowdownGoal, Target, Threat, fraction};
 use neokd_model::policy::{Policy, Rule};
 use neokd_model::{Frozen, MultiExit, Network};
 
-use super::progress::evaluation_bar;
+use super::progress::{evaluation_bar, verdict_bar};
 use super::{DataFlag, DeviceFlag, Output, norm};
 use crate::checkpoint::Contents;
 use crate::images::Source;
-use crate::robustness::{self, AttackName, Context, Evaluation, Header, Journal, Knobs, RobustnessReport, Run};
+use crate::robustness::{
+    self, AttackName, Context, Evaluation, Header, Journal, Knobs, Progress, RobustnessReport, Run,
+};
 use crate::stop::Stop;
 use crate::{Error, adversarial_file, device, files, policy_file};
 
@@ -126,8 +128,15 @@ pub(super) fn run(args: Args, out: &mut Output) -> Result<(), Error> {
     if !journal.is_empty() && !args.json {
         out.line(&format!("going on: {} batches are in the journal already", journal.len()))?;
     }
-    let bar = evaluation_bar(evaluation.count * runs.len());
-    let scored = evaluation.run(&mut journal, &stop, &mut |images| bar.inc(images as u64));
+    let mut bar = evaluation_bar(evaluation.count * runs.len());
+    let scored = evaluation.run(&mut journal, &stop, &mut |progress| match progress {
+        Progress::Attacked(images) => bar.inc(images as u64),
+        Progress::Checking { done: 0, of } => {
+            bar.finish_and_clear();
+            bar = verdict_bar(of);
+        }
+        Progress::Checking { done, .. } => bar.set_position(done as u64),
+    });
     bar.finish_and_clear();
     let scored = scored?;
     let context = Context {

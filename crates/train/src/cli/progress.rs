@@ -81,6 +81,14 @@ pub(super) fn evaluation_bar(images: usize) -> ProgressBar {
     bar
 }
 
+/// A bar for so many verdicts; each takes a while.
+pub(super) fn verdict_bar(verdicts: usize) -> ProgressBar {
+    let bar = ProgressBar::new(verdicts as u64);
+    bar.set_style(style("{bar:24} {spinner} {pos}/{len} verdicts measured, {elapsed}"));
+    bar.enable_steady_tick(Duration::from_millis(500));
+    bar
+}
+
 /// A bar for a pass over `images` images.
 pub(super) fn image_bar(images: usize) -> ProgressBar {
     let bar = ProgressBar::new(images as u64);

@@ -56,7 +56,7 @@ impl History {
                 Ok(Record::Probe(record)) if !record.collapsed.is_empty() => {
                     history.alarm.get_or_insert(record.step);
                 }
-                Ok(Record::Probe(_)) => {}
+                Ok(Record::Probe(_) | Record::Transfer(_)) => {}
                 Ok(Record::Epoch { step, .. }) => history.last_step = step,
                 // An event of another version, or a loss that is not a number.
                 Err(_) if serde_json::from_slice::<serde_json::Value>(line).is_ok() => {}
