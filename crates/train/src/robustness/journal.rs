@@ -2,7 +2,8 @@
 //! with the same bits.
 //!
 //! The first line says what is evaluated; a file whose first line says anything else is refused. A line is
-//! added when a run has finished a batch or a verdict is measured; a last line that was half written when the power went is cut off.
+//! added when a run has finished a batch or a verdict is measured; a last line that was half written when
+//! the power went is cut off.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
