@@ -24,11 +24,31 @@ fn attack(weights: &Path, arguments: &[&str]) -> Command {
     command
 }
 
+/// The report without its wall times.
 fn json(output: &Output) -> Value {
     assert_success(output);
     let mut report: Value = serde_json::from_str(&stdout(output)).unwrap();
-    report["seconds"] = Value::Null;
+    without_seconds(&mut report);
     report
+}
+
+fn without_seconds(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            fields.remove("seconds");
+            fields.values_mut().for_each(without_seconds);
+        }
+        Value::Array(values) => values.iter_mut().for_each(without_seconds),
+        _ => {}
+    }
+}
+
+/// The lines of a journal without their wall times.
+fn journal_lines(path: &Path) -> Vec<Value> {
+    let text = fs::read_to_string(path).unwrap();
+    let mut lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    lines.iter_mut().for_each(without_seconds);
+    lines
 }
 
 /// Counts per exit.
@@ -248,9 +268,10 @@ fn an_interrupted_evaluation_goes_on_with_the_same_bits_and_refuses_another_ones
     let journal = folder.path().join("whole.journal");
     let (output, file) = run("whole.safetensors", &journal, "5");
     let (report, images, lines) = (json(&output), fs::read(file).unwrap(), fs::read_to_string(&journal).unwrap());
-    // A header, and four runs on three batches.
-    assert_eq!(lines.lines().count(), 13);
-    for kept in [0, 1, 5, 12] {
+    let expected = journal_lines(&journal);
+    // A header, four runs on three batches, and two verdicts.
+    assert_eq!(expected.len(), 15);
+    for kept in [0, 1, 5, 12, 13, 14] {
         let cut: usize = lines.split_inclusive('\n').take(kept).map(str::len).sum();
         let half = lines[cut..].find('\n').unwrap() / 2;
         let path = folder.path().join(format!("{kept}.journal"));
@@ -258,15 +279,60 @@ fn an_interrupted_evaluation_goes_on_with_the_same_bits_and_refuses_another_ones
         let (output, file) = run(&format!("{kept}.safetensors"), &path, "5");
         assert_eq!(json(&output), report, "{kept}");
         assert_eq!(fs::read(file).unwrap(), images, "{kept}");
-        assert_eq!(fs::read_to_string(&path).unwrap(), lines, "{kept}");
+        assert_eq!(journal_lines(&path), expected, "{kept}");
+        // What was there stays as it was, times included.
+        assert!(fs::read_to_string(&path).unwrap().starts_with(&lines[..cut]), "{kept}");
     }
     let (other, file) = run("other.safetensors", &journal, "6");
     assert_failure(&other, 2, &["whole.journal", "belongs to another evaluation", "seed is 5 there and 6 here"]);
     assert!(!file.exists());
     assert_eq!(fs::read_to_string(&journal).unwrap(), lines);
+    fs::write(&journal, lines.replace("attack-journal/2", "attack-journal/1")).unwrap();
+    let (old, _) = run("old.safetensors", &journal, "5");
+    assert_failure(&old, 2, &["whole.journal", "another version", "attack-journal/1", "name another file"]);
     fs::write(&journal, "some notes of mine\n").unwrap();
     let (foreign, _) = run("foreign.safetensors", &journal, "5");
     assert_failure(&foreign, 2, &["whole.journal", "is no journal"]);
+}
+
+#[test]
+fn fab_reports_how_far_the_nearest_adversarial_of_every_image_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let (weights, file) = (weights(folder.path()), folder.path().join("attacked.safetensors"));
+    let arguments =
+        ["--attack", "fab-t", "pgd", "--epsilon", "0.05", "--steps", "5", "--targets", "3", "--images", "12"];
+    let command = || {
+        let mut command = attack(&weights, &arguments);
+        command.args(["--checks", "0", "--batch-size", "5"]);
+        command
+    };
+    let output = command().arg("--out").arg(&file).arg("--json").output().unwrap();
+    assert_success(&output);
+    let report: Value = serde_json::from_str(&stdout(&output)).unwrap();
+    let runs = report["epsilons"][0]["runs"].as_array().unwrap();
+    assert!(runs.iter().all(|run| run["seconds"].as_f64().unwrap() > 0.0));
+    assert!(runs[1]["distances"].is_null());
+    let distances = runs[0]["distances"].as_array().unwrap();
+    assert_eq!(distances.len(), 3);
+    for (exit, of_exit) in distances.iter().enumerate() {
+        assert_eq!(of_exit["objective"], format!("single:{exit}"));
+        let images: Vec<Option<f64>> = of_exit["images"].as_array().unwrap().iter().map(Value::as_f64).collect();
+        let within = images.iter().filter(|distance| distance.is_some_and(|distance| distance <= 0.05)).count();
+        // An image is withstood exactly where its nearest adversarial is farther away than epsilon.
+        assert_eq!(runs[0]["own"][exit]["count"].as_u64().unwrap() as usize, 12 - within, "exit {exit}");
+        let clean = images.iter().filter(|distance| **distance != Some(0.0)).count();
+        assert_eq!(of_exit["found"]["n"].as_u64().unwrap() as usize, clean);
+        let sizes: Vec<f64> = of_exit["quantiles"].as_array().unwrap().iter().filter_map(Value::as_f64).collect();
+        assert!(sizes.is_sorted() && sizes.iter().all(|size| *size > 0.0), "{sizes:?}");
+    }
+    let bytes = fs::read(&file).unwrap();
+    assert!(
+        bytes.windows(11).any(|name| name == b"distances.0") && !bytes.windows(11).any(|name| name == b"distances.1")
+    );
+    let text = stdout(&command().output().unwrap());
+    for part in ["seconds", "size of the smallest adversarial perturbation", "  single:2"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
 }
 
 #[test]

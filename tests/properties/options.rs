@@ -42,8 +42,10 @@ fn config(set: &[&str]) -> RunConfig {
         [validation]
         every_steps = 1
         images = 8
+        transfer_images = 12
         probe = { every_steps = 2, images = 8, steps = 2 }
         [evaluation]
+        batch_size = 5
         attack = { kind = "fgsm" }
     "#;
     RunConfig::parse("test", text, &set.iter().map(|change| change.to_string()).collect::<Vec<_>>()).unwrap()
@@ -97,6 +99,8 @@ fn with_every_option_a_run_that_is_interrupted_anywhere_ends_the_same() {
         let state = train(&config, &data, &whole, &Stop::default()).unwrap();
         let expected = end(&whole, &state);
         assert!(expected.metrics.contains("\"event\":\"probe\""));
+        let count = |event: &str| expected.metrics.matches(&format!("\"event\":\"{event}\"")).count();
+        assert_eq!(count("transfer"), count("epoch"));
         for step in 1..state.progress.step {
             let path = folder.path().join(format!("{name}-{step}"));
             let stopped = train(&config, &data, &path, &Stop::after_step(step));

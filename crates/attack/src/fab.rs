@@ -7,11 +7,13 @@ use neokd_model::{Frozen, MultiExit};
 
 use crate::aim::Aim;
 use crate::ascent::gradient;
+use crate::criterion::Criterion;
 use crate::loss::{of_class, rivals};
 use crate::passes::Passes;
 use crate::pgd::per_image;
 use crate::random::RandomKey;
 use crate::run::AttackError;
+use crate::search::Search;
 use crate::survivors::{Candidates, Part, Survivors};
 use crate::threat::lengths;
 use crate::{Batch, Norm, Threat};
@@ -68,15 +70,12 @@ impl Fab {
         let (start, targets) = self.start(model, batch, aim);
         let mut survivors = Survivors::all(batch);
         survivors.passes += start.passes;
-        let inside = |found: &Nearest| found.distances.clone().lower_equal_scalar(threat.epsilon);
         survivors.run(self.restarts * targets.dims()[1], |part, number| {
             let run = self.run(number, part.of(&targets), key);
             let found = walk(model, &part.batch, aim, threat, &run, start.of(part))?;
-            let broken = inside(&found);
-            let projected = threat.project(&part.batch.pixels, found.pixels.clone());
-            let pixels = projected.mask_where(per_image(broken.clone(), &found.pixels), found.pixels);
+            let pixels = found.within(&part.batch.pixels, threat);
             let passes = self.passes().times(part.count());
-            Ok(Candidates { pixels, value: found.distances.neg(), broken, passes })
+            Ok(Candidates { pixels, value: found.distances.clone().neg(), broken: found.inside(threat), passes })
         })
     }
 
@@ -102,6 +101,34 @@ impl Fab {
         Ok(found)
     }
 
+    /// The smallest perturbation of each image that breaks it by this criterion: the smallest over all aims
+    /// that the criterion is made of, judged by a forward pass of its own.
+    ///
+    /// The same `key`, criterion and example give the same distance in any batch; epsilon only bounds the
+    /// random starts.
+    ///
+    /// # Errors
+    /// [`AttackError::Misfit`] for a criterion that does not fit the network, [`AttackError::NoGradient`].
+    pub fn nearest_by<M: MultiExit>(
+        &self,
+        model: &Frozen<M>,
+        batch: &Batch,
+        criterion: &Criterion,
+        threat: &Threat,
+        key: u64,
+    ) -> Result<Nearest, AttackError> {
+        criterion.problem(model.exits()).map_or(Ok(()), |why| Err(AttackError::Misfit(why)))?;
+        let mut nearest = Nearest::none(batch);
+        for aim in criterion.aims(model.exits(), model.classes()) {
+            let key = Search::Fab(*self).key(&aim, RandomKey::new(key));
+            let found = self.nearest(model, batch, &aim, threat, key)?;
+            let broken = criterion.broken(&model.forward(found.pixels.clone()), &batch.labels);
+            nearest.add(&found.pixels, found.distances, broken);
+            nearest.passes += found.passes + Passes::forward(batch.len());
+        }
+        Ok(nearest)
+    }
+
     /// What a run costs per image.
     pub(crate) fn passes(&self) -> Passes {
         Passes::gradient(self.steps) + Passes::forward(self.steps + HALVINGS)
@@ -122,9 +149,10 @@ impl Fab {
     fn start<M: MultiExit>(&self, model: &Frozen<M>, batch: &Batch, aim: &Aim) -> (Nearest, Tensor<2, Int>) {
         let logits = model.forward_at(batch.pixels.clone(), &aim.exits(model.exits()));
         let broken = aim.broken(&logits, &batch.labels);
-        let distances = Tensor::full([batch.len()], f32::INFINITY, &batch.pixels.device()).mask_fill(broken, 0.0);
+        let none = Nearest::none(batch);
+        let distances = none.distances.clone().mask_fill(broken, 0.0);
         let targets = rivals(&aim.answer(&logits), &batch.labels, self.targets.min(model.classes() - 1));
-        (Nearest { pixels: batch.pixels.clone(), distances, passes: Passes::forward(batch.len()) }, targets)
+        (Nearest { distances, passes: Passes::forward(batch.len()), ..none }, targets)
     }
 }
 
@@ -135,6 +163,25 @@ struct Run {
 }
 
 impl Nearest {
+    /// The clean pixels, infinitely far from being broken.
+    fn none(batch: &Batch) -> Self {
+        let distances = Tensor::full([batch.len()], f32::INFINITY, &batch.pixels.device());
+        Self { pixels: batch.pixels.clone(), distances, passes: Passes::default() }
+    }
+
+    /// The broken pixels that lie in the ball; of those outside, the nearest point of it.
+    ///
+    /// # Shapes
+    /// - `clean` and output: `[batch, channels, height, width]`
+    pub fn within(&self, clean: &Tensor<4>, threat: &Threat) -> Tensor<4> {
+        let projected = threat.project(clean, self.pixels.clone());
+        projected.mask_where(per_image(self.inside(threat), &self.pixels), self.pixels.clone())
+    }
+
+    fn inside(&self, threat: &Threat) -> Tensor<1, Bool> {
+        self.distances.clone().lower_equal_scalar(threat.epsilon)
+    }
+
     /// Halves the way to the clean image as long as that stays broken, to undo the overshoot.
     fn come_closer(&mut self, clean: &Tensor<4>, threat: &Threat, broken: impl Fn(Tensor<4>) -> Tensor<1, Bool>) {
         let (mut near, mut far) = (clean.clone(), self.pixels.clone());

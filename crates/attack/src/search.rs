@@ -50,8 +50,7 @@ impl Search {
         threat: &Threat,
         key: RandomKey,
     ) -> Result<(Tensor<4>, Passes), AttackError> {
-        // PGD is number 0: a single attack draws what it draws as a part of max-average.
-        let key = key.for_attack(aim.number() ^ (self.number() << 32));
+        let key = self.key(aim, key);
         match self {
             Self::Pgd(pgd) => pgd.search(model, batch, &Goal { aim, loss: &Loss::CrossEntropy }, threat, key),
             Self::Apgd(apgd) => apgd.search(model, batch, aim, threat, key),
@@ -60,6 +59,12 @@ impl Search {
             Self::Square(square) => square.search(model, batch, aim, threat, key),
             Self::Slowdown(slowdown) => slowdown.search(model, batch, threat, key),
         }
+    }
+
+    /// Where its random numbers come from on one aim; PGD is number 0, and a single attack draws what it
+    /// draws as a part of max-average.
+    pub(crate) fn key(&self, aim: &Aim, key: RandomKey) -> RandomKey {
+        key.for_attack(aim.number() ^ (self.number() << 32))
     }
 
     /// Searches every aim that a criterion is made of, each on the images that none before it broke by

@@ -4,7 +4,10 @@
 //! `images` are 32-bit floats `[images, channels, height, width]`, `labels` 64-bit integers, and `right` bytes
 //! `[images, exits]`: 1 where an exit is right about the image. Of several runs, `images` holds per example the
 //! one that most exits are wrong about, the earliest of equals, `run` says whose it is, and `images.R` and
-//! `right.R` are those of run `R`. The header entry `neokd.attack` lists the runs with the passes they spent.
+//! `right.R` are those of run `R`. Of attacks that look for the nearest adversarial image there is `distances`, or
+//! `distances.R`, 32-bit floats `[images, searches]`: how far that is in the threat's norm, 0 where the image is wrong
+//! as it is, infinite where none was found. The header entry `neokd.attack` lists the runs with the passes
+//! they spent and what their searches break.
 
 use std::path::Path;
 
@@ -34,6 +37,9 @@ pub struct About {
     pub settings: String,
     /// What it spent.
     pub passes: Passes,
+    /// What each of its searches for the nearest adversarial image breaks.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub distances: Vec<String>,
 }
 
 /// The adversarial images of one attack, and what every exit makes of them.
@@ -41,6 +47,8 @@ pub struct About {
 pub struct Kept {
     pixels: Vec<f32>,
     right: Vec<u8>,
+    /// Per search for the nearest adversarial image, how far that of each image is.
+    distances: Vec<Vec<f32>>,
 }
 
 impl Kept {
@@ -61,7 +69,9 @@ impl From<Found> for Kept {
     fn from(found: Found) -> Self {
         let n = found.whole.right.first().map_or(0, |exit| exit.0.len());
         let of_image = |image: usize| found.whole.right.iter().map(move |exit| u8::from(exit.0[image]));
-        Self { right: (0..n).flat_map(of_image).collect(), pixels: found.pixels }
+        let right = (0..n).flat_map(of_image).collect();
+        let distances = found.distances.into_iter().map(|search| search.0).collect();
+        Self { pixels: found.pixels, right, distances }
     }
 }
 
@@ -87,9 +97,15 @@ pub fn write(path: &Path, runs: Vec<(About, Kept)>, labels: &[usize], shape: [us
         ("labels".to_string(), vec![n], integers(labels)),
         ("right".to_string(), vec![n, exits], Values::Bytes(outcome)),
     ];
+    for (run, Kept { distances, .. }) in kept.iter().enumerate().filter(|(_, kept)| !kept.distances.is_empty()) {
+        let name = if kept.len() > 1 { format!("distances.{run}") } else { "distances".to_string() };
+        let of_image = |image: usize| distances.iter().map(move |search| search[image]);
+        let values = (0..n).flat_map(of_image).collect();
+        tensors.push((name, vec![n, distances.len()], Values::Floats(values)));
+    }
     if kept.len() > 1 {
         tensors.push(("run".to_string(), vec![n], integers(&chosen)));
-        for (run, Kept { pixels, right }) in kept.into_iter().enumerate() {
+        for (run, Kept { pixels, right, .. }) in kept.into_iter().enumerate() {
             tensors.push((format!("images.{run}"), images_shape.clone(), Values::Floats(pixels)));
             tensors.push((format!("right.{run}"), vec![n, exits], Values::Bytes(right)));
         }

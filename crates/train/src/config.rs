@@ -141,6 +141,10 @@ pub struct ValidationConfig {
     /// End the training after so many looks that were not better than the best; 0: never.
     #[serde(default)]
     pub patience: u64,
+    /// At the end of every epoch, measure on so many held-out images how attacks on one exit carry over to the
+    /// others (the training attack on each exit by itself); 0: never.
+    #[serde(default)]
+    pub transfer_images: usize,
     /// Watch for catastrophic overfitting.
     #[serde(default)]
     pub probe: ProbeConfig,

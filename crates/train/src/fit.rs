@@ -11,7 +11,7 @@ use std::time::Instant;
 use burn::module::Module;
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor};
-use neokd_attack::{Adversarial, AnyAttack, Passes, Threat};
+use neokd_attack::{Adversarial, AnyAttack, Passes, Search, Threat, Transfer};
 use neokd_datasets::{DataSplits, Images};
 use neokd_distill::{Draw, ExitLoss, LossInput, LossTerms, Memory};
 use neokd_model::{Frozen, MultiExit, Network, weights};
@@ -21,8 +21,9 @@ use crate::best::Best;
 use crate::checkpoint::{Progress, TrainingState};
 use crate::config::PassesConfig;
 use crate::evaluate::Evaluation;
+use crate::interval::Share;
 use crate::lesson::{Answers, Learned, Lesson, Sum};
-use crate::metrics::{MetricsLog, ProbeRecord, StepRecord, TermRecord, ValidationRecord};
+use crate::metrics::{MetricsLog, ProbeRecord, StepRecord, TermRecord, TransferRecord, ValidationRecord};
 use crate::run_dir::RunDir;
 use crate::seeds::{Purpose, key};
 use crate::stop::Stop;
@@ -188,6 +189,9 @@ impl<'a> Fit<'a> {
             state.progress.epoch += 1;
             state.progress.position = 0;
             log.write_epoch(&state.progress)?;
+            if self.config.validation.transfer_images > 0 {
+                log.write_transfer(self.transfer(state)?)?;
+            }
             save(state, &mut log)?;
         }
         Ok(())
@@ -407,6 +411,20 @@ impl<'a> Fit<'a> {
         .run(&mut |_| {})?;
         let robust = scored.attacks.into_iter().next().map(|attack| attack.exits).unwrap_or_default();
         Ok(ValidationRecord { step: state.progress.step, clean: scored.clean, robust })
+    }
+
+    /// How the training attack on one exit carries over to the others, on the first held-out training images.
+    fn transfer(&self, state: &TrainingState) -> Result<TransferRecord, Error> {
+        let (frozen, search) = (Frozen::new(state.judged()), Search::Pgd(self.attack.inside_the_ball().pgd));
+        let (images, batch_size) = (self.config.validation.transfer_images, self.config.evaluation.batch_size);
+        let key = key(self.config.seed, Purpose::Validation, 2);
+        let mut found = Transfer::default();
+        for data in Batches::in_order(self.held_out, images, batch_size, self.device) {
+            found += Transfer::measure(&frozen, &data?.batch, &search, &self.threat, key)?;
+        }
+        let row = |row: &Vec<u64>| row.iter().map(|&count| Share::new(count, found.images)).collect();
+        let Progress { step, epoch, .. } = state.progress;
+        Ok(TransferRecord { step, epoch, matrix: found.fooled.iter().map(row).collect() })
     }
 
     /// Remembers the best look so far and writes its network, where that is asked for.

@@ -23,6 +23,8 @@ pub enum Record {
     Validation(ValidationRecord),
     /// A look for catastrophic overfitting.
     Probe(ProbeRecord),
+    /// How attacks on one exit carry over to the others.
+    Transfer(TransferRecord),
     /// The end of an epoch.
     Epoch {
         /// Steps done.
@@ -41,7 +43,7 @@ impl Record {
             Self::Step(record) => record.step <= progress.step,
             Self::Validation(record) => record.step <= progress.step,
             Self::Probe(record) => record.step <= progress.step,
-            Self::Epoch { epoch, .. } => *epoch <= progress.epoch,
+            Self::Transfer(TransferRecord { epoch, .. }) | Self::Epoch { epoch, .. } => *epoch <= progress.epoch,
         }
     }
 }
@@ -92,6 +94,17 @@ pub struct ProbeRecord {
     pub pgd: Vec<Share>,
     /// Exits that withstand FGSM and not PGD: the alarm, if there are any.
     pub collapsed: Vec<usize>,
+}
+
+/// Success of attacks on single exits at all exits, on a few held-out training images.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TransferRecord {
+    /// Steps done.
+    pub step: u64,
+    /// Epochs done.
+    pub epoch: u64,
+    /// Row: the attacked exit, column: the measured one; shares of the images that all exits classify correctly.
+    pub matrix: Vec<Vec<Share>>,
 }
 
 /// Means of every loss term over the steps of one epoch.
@@ -184,6 +197,14 @@ impl MetricsLog {
     /// [`Error::Io`] names the file.
     pub fn write_probe(&mut self, record: ProbeRecord) -> Result<(), Error> {
         self.write(&Record::Probe(record))
+    }
+
+    /// Adds a line for a transfer matrix.
+    ///
+    /// # Errors
+    /// [`Error::Io`] names the file.
+    pub fn write_transfer(&mut self, record: TransferRecord) -> Result<(), Error> {
+        self.write(&Record::Transfer(record))
     }
 
     fn write(&mut self, record: &Record) -> Result<(), Error> {

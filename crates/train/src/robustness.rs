@@ -30,11 +30,14 @@ use crate::seeds::{Purpose, key};
 use crate::stop::Stop;
 
 pub use bits::Bits;
-pub use found::{Deployed, Found, Seen};
-pub use journal::{Header, Journal, RunHeader, SCHEMA as JOURNAL_SCHEMA};
+pub use found::{Deployed, Distances, Found, Seen};
+pub use journal::{Header, Journal, RunHeader, SCHEMA as JOURNAL_SCHEMA, Signs};
 use plan::Kind;
 pub use plan::{AttackName, Knobs, Method, Run, objective, plan, settings};
-pub use summary::{Context, EpsilonReport, RobustnessReport, RunReport, SCHEMA, Transfers, VerdictReport, WorstCase};
+pub use summary::{
+    Context, DistanceReport, EpsilonReport, QUANTILES, RobustnessReport, RunReport, SCHEMA, Transfers, VerdictReport,
+    WorstCase,
+};
 pub use table::render;
 
 /// What is attacked, by what, where.
@@ -83,16 +86,31 @@ pub struct Checked {
     pub run: usize,
     /// What was measured.
     pub signs: Diagnostics,
+    /// Wall time of measuring it, in seconds.
+    pub seconds: f64,
+}
+
+/// What an evaluation tells while it runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// So many more images are finished; one run on one image counts once.
+    Attacked(usize),
+    /// A verdict is being measured, `done` of `of` are finished.
+    Checking {
+        /// Finished.
+        done: usize,
+        /// All.
+        of: usize,
+    },
 }
 
 impl Evaluation<'_> {
-    /// Runs everything that the journal does not hold yet; `done` hears the number of images finished,
-    /// one run on one image counting once.
+    /// Runs everything that the journal does not hold yet, verdicts included; `tell` hears how far it is.
     ///
     /// # Errors
     /// [`Error::Attack`], [`Error::Data`], [`Error::Device`], [`Error::Io`]; [`Error::AttackInterrupted`]
     /// after a requested stop.
-    pub fn run(&self, journal: &mut Journal, stop: &Stop, done: &mut dyn FnMut(usize)) -> Result<Scored, Error> {
+    pub fn run(&self, journal: &mut Journal, stop: &Stop, tell: &mut dyn FnMut(Progress)) -> Result<Scored, Error> {
         let started = Instant::now();
         let mut clean = Found::none();
         let mut runs: Vec<Found> = self.runs.iter().map(|_| Found::none()).collect();
@@ -111,19 +129,24 @@ impl Evaluation<'_> {
                     }
                 };
                 runs[at].append(found);
-                done(data.labels.len());
+                tell(Progress::Attacked(data.labels.len()));
             }
             labels.extend(data.labels);
         }
-        let verdicts = self.check(&clean, &runs)?;
+        let mut verdicts = self.check(journal, stop, tell)?;
+        for checked in &mut verdicts {
+            self.add_what_runs_showed(&self.runs[checked.run], &clean, &runs, &mut checked.signs);
+        }
         Ok(Scored { clean, runs, verdicts, labels, seconds: started.elapsed().as_secs_f64() })
     }
 
     fn attack(&self, run: &Run, at: usize, data: &LabelledBatch) -> Result<Found, Error> {
         let attacker = self.sources[at].as_ref().unwrap_or(self.model);
         let key = key(self.seed, Purpose::Evaluation, 0);
+        let started = Instant::now();
         let attacked = run.attack(attacker, &data.batch, self.policy, key)?;
-        Found::of(self.model, data, attacked, self.policy, self.keep_pixels)
+        let found = Found::of(self.model, data, attacked, self.policy, self.keep_pixels)?;
+        Ok(Found { seconds: started.elapsed().as_secs_f64(), ..found })
     }
 
     /// Raises signs to what the runs at the same radius, on the same objective, showed on all images.
@@ -152,31 +175,52 @@ impl Evaluation<'_> {
         signs.transfer_gain = signs.transfer_gain.max(gain(Kind::Transfer));
     }
 
-    /// Measures the signs of a masked gradient for every radius and objective, and adds what the runs
-    /// themselves showed.
-    fn check(&self, clean: &Found, runs: &[Found]) -> Result<Vec<Checked>, Error> {
-        let mut checked: Vec<Checked> = Vec::new();
+    /// Measures the signs of a masked gradient for every radius and objective that the journal has none for.
+    fn check(&self, journal: &mut Journal, stop: &Stop, tell: &mut dyn FnMut(Progress)) -> Result<Vec<Checked>, Error> {
         let looked = self.images.batches(self.count.min(self.checks), self.checks, self.device).next();
         let Some(looked) = looked.filter(|_| self.checks > 0) else {
-            return Ok(checked);
+            return Ok(Vec::new());
         };
         let batch = labelled(looked?, 0, self.device).batch;
-        let key = key(self.seed, Purpose::Evaluation, 1);
-        let about_answers = |run: &&Run| run.kind() != Kind::Slowdown;
-        let any = self.runs.iter().any(|run| about_answers(&run));
-        for (at, run) in self.runs.iter().enumerate().filter(|(_, run)| !any || about_answers(run)) {
-            let same = |other: &&Checked| self.runs[other.run].is_checked_as(run);
-            if checked.iter().any(|other| same(&other)) {
-                continue;
-            }
-            let steps = self.runs.iter().filter(|other| other.is_checked_as(run)).map(Run::gradient_steps).max();
-            let effort = Effort::for_attack_of(steps.unwrap_or(0));
-            let criterion = run.criterion(self.policy)?;
-            let mut signs = Diagnostics::measure(self.model, &batch, &criterion, &run.threat, effort, key)?;
-            self.add_what_runs_showed(run, clean, runs, &mut signs);
-            checked.push(Checked { run: at, signs });
+        let (mut checked, wanted) = (Vec::new(), self.checked_runs());
+        for (done, &run) in wanted.iter().enumerate() {
+            tell(Progress::Checking { done, of: wanted.len() });
+            let known = journal.take_signs(run, self.checks);
+            let Signs { signs, seconds, .. } = match known {
+                Some(known) => known,
+                None => {
+                    let written = journal.write_signs(self.measure(run, &batch)?)?;
+                    journal.stop_if(stop)?;
+                    written
+                }
+            };
+            checked.push(Checked { run, signs, seconds });
         }
         Ok(checked)
+    }
+
+    /// The runs that have a verdict: the first at every radius on every objective; slow-downs, which are not
+    /// about answers, only where there is nothing else.
+    fn checked_runs(&self) -> Vec<usize> {
+        let about_answers = |run: &Run| run.kind() != Kind::Slowdown;
+        let any = self.runs.iter().any(about_answers);
+        let mut firsts: Vec<usize> = Vec::new();
+        for (at, run) in self.runs.iter().enumerate().filter(|(_, run)| !any || about_answers(run)) {
+            if !firsts.iter().any(|&first| self.runs[first].is_checked_as(run)) {
+                firsts.push(at);
+            }
+        }
+        firsts
+    }
+
+    fn measure(&self, run: usize, batch: &Batch) -> Result<Signs, Error> {
+        let started = Instant::now();
+        let about = &self.runs[run];
+        let steps = self.runs.iter().filter(|other| other.is_checked_as(about)).map(Run::gradient_steps).max();
+        let effort = Effort::for_attack_of(steps.unwrap_or(0));
+        let (criterion, key) = (about.criterion(self.policy)?, key(self.seed, Purpose::Evaluation, 1));
+        let signs = Diagnostics::measure(self.model, batch, &criterion, &about.threat, effort, key)?;
+        Ok(Signs { verdict: run, checks: self.checks, signs, seconds: started.elapsed().as_secs_f64() })
     }
 }
 

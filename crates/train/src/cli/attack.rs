@@ -7,7 +7,7 @@ use neokd_attack::{Norm, SlowdownGoal, Target, Threat, fraction};
 use neokd_model::policy::{Policy, Rule};
 use neokd_model::{Frozen, MultiExit, Network};
 
-use super::progress::evaluation_bar;
+use super::progress::RobustnessBar;
 use super::{DataFlag, DeviceFlag, Output, norm};
 use crate::checkpoint::Contents;
 use crate::images::Source;
@@ -126,9 +126,9 @@ pub(super) fn run(args: Args, out: &mut Output) -> Result<(), Error> {
     if !journal.is_empty() && !args.json {
         out.line(&format!("going on: {} batches are in the journal already", journal.len()))?;
     }
-    let bar = evaluation_bar(evaluation.count * runs.len());
-    let scored = evaluation.run(&mut journal, &stop, &mut |images| bar.inc(images as u64));
-    bar.finish_and_clear();
+    let mut bar = RobustnessBar::new(evaluation.count * runs.len());
+    let scored = evaluation.run(&mut journal, &stop, &mut |progress| bar.show(progress));
+    bar.finish();
     let scored = scored?;
     let context = Context {
         device: &device_name,
@@ -141,7 +141,8 @@ pub(super) fn run(args: Args, out: &mut Output) -> Result<(), Error> {
     };
     let report = RobustnessReport::new(&context, &scored);
     if let Some(path) = &args.out {
-        let kept = runs.iter().zip(scored.runs).map(|(run, found)| (run.about(found.passes), found.into()));
+        let exits = network.exits();
+        let kept = runs.iter().zip(scored.runs).map(|(run, found)| (run.about(&found, exits), found.into()));
         adversarial_file::write(path, kept.collect(), &scored.labels, shape)?;
     }
     match args.json {

@@ -480,6 +480,7 @@ pub(super) fn score_targets(setting: &Setting<'_>, model: &Network, program: &Pr
             epsilon: threat.epsilon,
             settings: robustness::settings(&attack.search, &threat),
             passes: scores.passes,
+            distances: Vec::new(),
         };
         let about = attacks.iter().zip(&scores.attacks).map(about);
         adversarial_file::write(path, about.zip(kept).collect(), &labels, config.model.input_shape())?;

@@ -7,6 +7,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use crate::fit::{Length, Observer};
 use crate::interval::Share;
 use crate::metrics::{ProbeRecord, StepRecord, ValidationRecord};
+use crate::robustness;
 
 /// A bar for training: position, loss terms, accuracy on held-out images, speed, time left.
 pub(super) struct TrainingBar {
@@ -79,6 +80,34 @@ pub(super) fn evaluation_bar(images: usize) -> ProgressBar {
     bar.set_style(style("{bar:24} attacked {pos}/{len} images, {per_sec}, {eta} left"));
     bar.enable_steady_tick(Duration::from_millis(500));
     bar
+}
+
+/// What [`crate::robustness::Evaluation`] tells, as a bar: first of images, then of verdicts, each of which takes a
+/// while.
+pub(super) struct RobustnessBar(ProgressBar);
+
+impl RobustnessBar {
+    /// For so many images, one attack on one image counting once.
+    pub(super) fn new(images: usize) -> Self {
+        Self(evaluation_bar(images))
+    }
+
+    pub(super) fn show(&mut self, progress: robustness::Progress) {
+        match progress {
+            robustness::Progress::Attacked(images) => self.0.inc(images as u64),
+            robustness::Progress::Checking { done: 0, of } => {
+                self.finish();
+                self.0 = ProgressBar::new(of as u64);
+                self.0.set_style(style("{bar:24} {spinner} {pos}/{len} verdicts measured, {elapsed}"));
+                self.0.enable_steady_tick(Duration::from_millis(500));
+            }
+            robustness::Progress::Checking { done, .. } => self.0.set_position(done as u64),
+        }
+    }
+
+    pub(super) fn finish(&self) {
+        self.0.finish_and_clear();
+    }
 }
 
 /// A bar for a pass over `images` images.

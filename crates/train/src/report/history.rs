@@ -57,7 +57,7 @@ impl History {
                 Record::Probe(record) if !record.collapsed.is_empty() => {
                     history.alarm.get_or_insert(record.step);
                 }
-                Record::Probe(_) => {}
+                Record::Probe(_) | Record::Transfer(_) => {}
                 Record::Epoch { step, .. } => history.last_step = step,
             }
         }

@@ -82,6 +82,10 @@ fn scalars(record: &Record) -> (u64, Vec<Scalar>) {
             let fgsm = of_shares("probe/fgsm", &look.fgsm);
             (look.step, fgsm.into_iter().chain(of_shares("probe/pgd", &look.pgd)).collect())
         }
+        Record::Transfer(look) => {
+            let rows = look.matrix.iter().enumerate();
+            (look.step, rows.flat_map(|(exit, row)| of_shares(&format!("transfer/from exit {exit}"), row)).collect())
+        }
         Record::Epoch { step, loss, .. } => (*step, of_terms("epoch", loss)),
     }
 }

@@ -20,17 +20,27 @@ pub struct Found {
     /// Under the attack on each exit by itself, where the whole is made of these.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub parts: Vec<Seen>,
+    /// How far the nearest adversarial images are, in the threat's norm, wherever they are: one list per
+    /// search, for attacks that look for them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub distances: Vec<Distances>,
     /// What the members of an ordered set did, added up over the parts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub members: Vec<Spent>,
     /// Everything spent, the passes of judging included.
     pub passes: Passes,
+    /// Wall time of attacking and judging, in seconds.
+    pub seconds: f64,
     /// Size of the largest perturbation, smallest and largest pixel.
     pub audit: [f32; 3],
     /// Adversarial pixels, where they are kept.
     #[serde(default, skip_serializing_if = "Vec::is_empty", with = "super::bits::hexadecimal")]
     pub pixels: Vec<f32>,
 }
+
+/// The smallest perturbation found of each image: 0 where it is wrong as it is, infinite where none was found.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Distances(#[serde(with = "super::bits::hexadecimal")] pub Vec<f32>);
 
 /// What a network says to some images.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -58,8 +68,10 @@ impl Found {
         Self {
             whole,
             parts: Vec::new(),
+            distances: Vec::new(),
             members: Vec::new(),
             passes: Passes::default(),
+            seconds: 0.0,
             audit: [0.0, 1.0, 0.0],
             pixels: Vec::new(),
         }
@@ -89,27 +101,28 @@ impl Found {
         policy: Option<&Policy>,
         keep_pixels: bool,
     ) -> Result<Self, Error> {
-        let Attacked { pixels, parts, members, mut passes, audit } = attacked;
+        let Attacked { pixels, parts, distances, members, mut passes, audit } = attacked;
         let whole = Seen::of(model, &pixels, data, policy)?;
         let parts = parts.iter().map(|part| Seen::of(model, part, data, policy)).collect::<Result<Vec<_>, _>>()?;
         passes += Passes::forward(data.labels.len() * (1 + parts.len()));
-        let pixels = match keep_pixels {
-            true => pixels.into_data().try_into_vec().map_err(|error| Error::unreadable(&error))?,
-            false => Vec::new(),
-        };
-        Ok(Self { whole, parts, members, passes, audit: narrow(audit), pixels })
+        let distances = distances.into_iter().map(|distances| read(distances).map(Distances));
+        let distances = distances.collect::<Result<Vec<_>, _>>()?;
+        let pixels = if keep_pixels { read(pixels)? } else { Vec::new() };
+        Ok(Self { whole, parts, distances, members, passes, seconds: 0.0, audit: narrow(audit), pixels })
     }
 
     /// Adds the images of the next batch.
     pub(super) fn append(&mut self, next: Self) {
         self.whole.append(next.whole);
         append_each(&mut self.parts, next.parts, Seen::append);
+        append_each(&mut self.distances, next.distances, |distances, more| distances.0.extend(more.0));
         append_each(&mut self.members, next.members, |sum, more| {
             sum.attacked += more.attacked;
             sum.broken += more.broken;
             sum.passes += more.passes;
         });
         self.passes += next.passes;
+        self.seconds += next.seconds;
         let [largest, lowest, highest] = next.audit;
         self.audit = [self.audit[0].max(largest), self.audit[1].min(lowest), self.audit[2].max(highest)];
         self.pixels.extend(next.pixels);
@@ -196,6 +209,10 @@ fn append_each<T>(all: &mut Vec<T>, next: Vec<T>, append: impl Fn(&mut T, T)) {
         true => *all = next,
         false => all.iter_mut().zip(next).for_each(|(so_far, more)| append(so_far, more)),
     }
+}
+
+fn read<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>, Error> {
+    tensor.into_data().try_into_vec().map_err(|error| Error::unreadable(&error))
 }
 
 fn narrow(audit: Audit) -> [f32; 3] {

@@ -2,14 +2,15 @@
 //! with the same bits.
 //!
 //! The first line says what is evaluated; a file whose first line says anything else is refused. A line is
-//! added when a run has finished a batch; a last line that was half written when the power went is cut off.
+//! added when a run has finished a batch or a verdict is measured; a last line that was half written when
+//! the power went is cut off.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use neokd_attack::Norm;
+use neokd_attack::{Diagnostics, Norm};
 use neokd_model::policy::Policy;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -21,7 +22,7 @@ use crate::stop::Stop;
 use crate::{Error, files};
 
 /// Version of the journal's lines.
-pub const SCHEMA: &str = "neokd.attack-journal/1";
+pub const SCHEMA: &str = "neokd.attack-journal/2";
 
 /// What is evaluated: all that the numbers depend on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -102,11 +103,25 @@ struct Written<'a> {
     found: &'a Found,
 }
 
+/// A line: what a run did to a batch, or signs of a masked gradient.
 #[derive(Deserialize)]
-struct Line {
-    batch: usize,
-    run: usize,
-    found: Found,
+#[serde(untagged)]
+enum Line {
+    Batch { batch: usize, run: usize, found: Found },
+    Verdict(Signs),
+}
+
+/// What was measured for a verdict, before what the runs showed is added.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Signs {
+    /// The first run that it is about.
+    pub verdict: usize,
+    /// Images that it was measured on.
+    pub checks: usize,
+    /// What was measured.
+    pub signs: Diagnostics,
+    /// Wall time in seconds.
+    pub seconds: f64,
 }
 
 /// The open journal, or none.
@@ -114,6 +129,7 @@ struct Line {
 pub struct Journal {
     file: Option<(PathBuf, File)>,
     done: BTreeMap<(usize, usize), Found>,
+    signs: Vec<Signs>,
 }
 
 impl Journal {
@@ -127,19 +143,23 @@ impl Journal {
     /// # Errors
     /// [`Error::Config`] says in what an existing journal differs from `header`; [`Error::Io`] names the file.
     pub fn open(path: &Path, header: &Header) -> Result<Self, Error> {
-        let unwritable = |error: serde_json::Error| Error::Config(format!("journal header: {error}"));
-        let first = serde_json::to_string(header).map_err(unwritable)? + "\n";
+        let first = as_json(header)? + "\n";
         let text =
             if path.exists() { String::from_utf8_lossy(&files::read(path)?).into_owned() } else { String::new() };
         let mut lines = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
-        let (mut done, mut kept) = (BTreeMap::new(), first.len() as u64);
+        let (mut done, mut signs, mut kept) = (BTreeMap::new(), Vec::new(), first.len() as u64);
         match lines.next() {
             Some(found) => {
                 same(path, found, &first)?;
                 for line in lines {
                     let Ok(read) = serde_json::from_str::<Line>(line) else { break };
                     kept += line.len() as u64;
-                    done.insert((read.batch, read.run), read.found);
+                    match read {
+                        Line::Batch { batch, run, found } => {
+                            done.insert((batch, run), found);
+                        }
+                        Line::Verdict(read) => signs.push(read),
+                    }
                 }
                 // What follows a damaged line cannot be trusted either.
                 let file = OpenOptions::new().write(true).open(path).map_err(Error::io("open", path))?;
@@ -149,7 +169,7 @@ impl Journal {
             None => files::write_atomically(path, first.as_bytes())?,
         }
         let file = OpenOptions::new().append(true).open(path).map_err(Error::io("open", path))?;
-        Ok(Self { file: Some((path.to_path_buf(), file)), done })
+        Ok(Self { file: Some((path.to_path_buf(), file)), done, signs })
     }
 
     /// Batches of runs that are in it.
@@ -169,12 +189,30 @@ impl Journal {
 
     /// Adds a finished batch and hands it to the disk.
     pub(super) fn write(&mut self, batch: usize, run: usize, found: &Found) -> Result<(), Error> {
+        match &self.file {
+            Some(_) => self.add(&as_json(&Written { batch, run, found })?),
+            None => Ok(()),
+        }
+    }
+
+    /// What was measured for the verdict of a run, if it is in it.
+    pub(super) fn take_signs(&self, run: usize, checks: usize) -> Option<Signs> {
+        self.signs.iter().find(|signs| (signs.verdict, signs.checks) == (run, checks)).copied()
+    }
+
+    /// Adds what was measured for a verdict, and returns it as a reader of the journal sees it: a float in
+    /// JSON comes back as its neighbour at times, and a resumed evaluation must not differ.
+    pub(super) fn write_signs(&mut self, signs: Signs) -> Result<Signs, Error> {
+        let line = as_json(&signs)?;
+        self.add(&line)?;
+        serde_json::from_str(&line).map_err(|error| Error::Config(format!("journal line: {error}")))
+    }
+
+    fn add(&mut self, line: &str) -> Result<(), Error> {
         let Some((path, file)) = &mut self.file else {
             return Ok(());
         };
-        let line = serde_json::to_string(&Written { batch, run, found }).map_err(std::io::Error::from);
-        let write =
-            line.and_then(|line| file.write_all(format!("{line}\n").as_bytes()).and_then(|()| file.sync_data()));
+        let write = file.write_all(format!("{line}\n").as_bytes()).and_then(|()| file.sync_data());
         write.map_err(Error::io("write", path))
     }
 
@@ -185,6 +223,10 @@ impl Journal {
             _ => Ok(()),
         }
     }
+}
+
+fn as_json(line: &impl Serialize) -> Result<String, Error> {
+    serde_json::to_string(line).map_err(|error| Error::Config(format!("journal line: {error}")))
 }
 
 /// Makes sure that a journal begins with this header.
@@ -200,6 +242,15 @@ fn same(path: &Path, found: &str, expected: &str) -> Result<(), Error> {
     else {
         return refuse("is no journal of neokd attack".to_string());
     };
+    if let (Some(Value::String(there)), Some(Value::String(here))) = (found.get("schema"), expected.get("schema"))
+        && there != here
+    {
+        return Err(Error::Config(format!(
+            "--journal {}: was begun by another version of neokd (its lines are {there}, here they are {here}); name \
+             another file",
+            path.display()
+        )));
+    }
     match expected.iter().find(|(key, value)| found.get(*key) != Some(value)) {
         Some((key, value)) => {
             let there = found.get(key).map_or("absent".to_string(), shortened);

@@ -13,6 +13,7 @@ use neokd_attack::{
 use neokd_model::policy::Policy;
 use neokd_model::{Frozen, MultiExit};
 
+use super::found::Found;
 use crate::Error;
 use crate::adversarial_file::About;
 
@@ -125,6 +126,8 @@ pub struct Run {
 pub(super) struct Attacked {
     pub(super) pixels: Tensor<4>,
     pub(super) parts: Vec<Tensor<4>>,
+    /// Of attacks that look for the nearest adversarial image, one `[batch]` per search.
+    pub(super) distances: Vec<Tensor<1>>,
     pub(super) members: Vec<Spent>,
     pub(super) passes: Passes,
     pub(super) audit: Audit,
@@ -249,16 +252,17 @@ impl Run {
         })?;
         let audits = parts.iter().map(|part| part.audit);
         let audit = audits.reduce(Audit::merge).unwrap_or_default();
-        let mut members: Vec<Spent> = Vec::new();
-        for part in &parts {
+        let (mut members, mut distances) = (Vec::new(), Vec::new());
+        for part in &mut parts {
             add(&mut members, &part.members);
+            distances.append(&mut part.distances);
         }
         // The parts of a transfer are aimed at the other network's exits.
         let parts = match self.name {
             AttackName::TransferFrom(_) => Vec::new(),
             _ => parts.into_iter().map(|part| part.pixels).collect(),
         };
-        Ok(Attacked { pixels, parts, members, passes, audit })
+        Ok(Attacked { pixels, parts, distances, members, passes, audit })
     }
 
     fn aimed<M: MultiExit>(
@@ -269,19 +273,27 @@ impl Run {
         policy: Option<&Policy>,
         key: u64,
     ) -> Result<Attacked, AttackError> {
+        let (parts, distances, members) = (Vec::new(), Vec::new(), Vec::new());
         match &self.method {
+            Method::Search(Search::Fab(fab)) => {
+                let found = fab.nearest_by(attacker, batch, &criterion(target, policy)?, &self.threat, key)?;
+                let pixels = found.within(&batch.pixels, &self.threat);
+                let audit = Audit::check(batch, &pixels, &self.threat)?;
+                let distances = vec![found.distances];
+                Ok(Attacked { pixels, parts, distances, members, passes: found.passes, audit })
+            }
             Method::Search(search) => {
                 let attack = AnyAttack { target, search: *search, policy: policy.cloned() };
                 let found = perturb(attacker, batch, &attack, &self.threat, key)?;
-                let (parts, members) = (Vec::new(), Vec::new());
-                Ok(Attacked { pixels: found.pixels, parts, members, passes: found.passes, audit: found.audit })
+                let (pixels, passes, audit) = (found.pixels, found.passes, found.audit);
+                Ok(Attacked { pixels, parts, distances, members, passes, audit })
             }
             Method::Set(set) => {
                 let standing = set.run(attacker, batch, &criterion(target, policy)?, &self.threat, key)?;
                 let judged = Passes::forward(batch.len());
                 let passes = standing.spent.iter().fold(judged, |sum, member| sum + member.passes);
-                let (parts, members) = (Vec::new(), standing.spent);
-                Ok(Attacked { pixels: standing.pixels, parts, members, passes, audit: standing.audit })
+                let (pixels, members, audit) = (standing.pixels, standing.spent, standing.audit);
+                Ok(Attacked { pixels, parts, distances, members, passes, audit })
             }
         }
     }
@@ -331,15 +343,25 @@ impl Run {
         }
     }
 
-    /// What a file of its images says of it; `passes` is what it spent.
-    pub fn about(&self, passes: Passes) -> About {
+    /// What a file of its images says of it and of what it found on a network with so many exits.
+    pub fn about(&self, found: &Found, exits: usize) -> About {
         About {
             attack: self.name.to_string(),
             objective: self.objective(),
             norm: self.threat.norm,
             epsilon: self.threat.epsilon,
             settings: self.settings(),
-            passes,
+            passes: found.passes,
+            distances: self.searches(exits).into_iter().take(found.distances.len()).collect(),
+        }
+    }
+
+    /// What its searches for the nearest adversarial image break, one name each: every exit by itself, or
+    /// what the run maximises.
+    pub(crate) fn searches(&self, exits: usize) -> Vec<String> {
+        match self.target {
+            Target::MaxAverage => (0..exits).map(|exit| Target::Single(exit).to_string()).collect(),
+            target => vec![target.to_string()],
         }
     }
 

@@ -7,7 +7,7 @@ use neokd_model::policy::Policy;
 use serde::{Deserialize, Serialize};
 
 use super::bits::Bits;
-use super::found::{Deployed, Found, Seen};
+use super::found::{Deployed, Distances, Found, Seen};
 use super::plan::Run;
 use super::{Checked, Scored};
 use crate::Error;
@@ -80,6 +80,9 @@ pub struct RunReport {
     /// How attacks on single exits carry over, where the attack is made of these.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub transfer: Option<Transfers>,
+    /// How far the nearest adversarial images are, for attacks that look for them: one per search.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub distances: Vec<DistanceReport>,
     /// What each member of an ordered set did; over the parts of max-average added up.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub members: Vec<Spent>,
@@ -87,7 +90,28 @@ pub struct RunReport {
     pub audit: Audit,
     /// Everything spent, the passes of judging included.
     pub passes: Passes,
+    /// Wall time of attacking and judging in seconds, all sessions of a journal together; absent in old files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seconds: Option<f64>,
 }
+
+/// Sizes of the smallest adversarial perturbations found, in the threat's norm and pixel units, whatever
+/// epsilon is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DistanceReport {
+    /// Whose answer the perturbation makes wrong: `single:EXIT`, `average` or `policy`.
+    pub objective: String,
+    /// Of the images that are right as they are, those for which one was found.
+    pub found: Share,
+    /// Size at the shares [`QUANTILES`] of those that are right as they are, from the smallest; null where
+    /// none was found that far.
+    pub quantiles: Vec<Option<f64>>,
+    /// Per image: 0 where it is wrong as it is, null where none was found.
+    pub images: Vec<Option<f64>>,
+}
+
+/// The shares of [`DistanceReport::quantiles`].
+pub const QUANTILES: [f64; 5] = [0.1, 0.25, 0.5, 0.75, 0.9];
 
 /// Shares of images that are answered correctly.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -137,6 +161,9 @@ pub struct VerdictReport {
     pub verdict: Verdict,
     /// What was measured.
     pub diagnostics: Diagnostics,
+    /// Wall time of measuring in seconds; absent in old files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seconds: Option<f64>,
 }
 
 /// What a report is made of, beside what was found.
@@ -207,7 +234,25 @@ impl RobustnessReport {
 impl VerdictReport {
     fn new(run: &Run, checked: &Checked) -> Self {
         let objective = run.target.to_string();
-        Self { objective, verdict: checked.signs.verdict(), diagnostics: checked.signs }
+        let (verdict, diagnostics, seconds) = (checked.signs.verdict(), checked.signs, Some(checked.seconds));
+        Self { objective, verdict, diagnostics, seconds }
+    }
+}
+
+impl DistanceReport {
+    fn new(objective: String, distances: &Distances) -> Self {
+        let known = |distance: f32| distance.is_finite().then_some(f64::from(distance));
+        let mut right: Vec<f32> = distances.0.iter().copied().filter(|distance| *distance > 0.0).collect();
+        right.sort_by(f32::total_cmp);
+        let last = right.len().saturating_sub(1) as f64;
+        let at = |share: f64| right.get((share * last).round() as usize).copied().and_then(known);
+        let found = right.iter().filter(|distance| distance.is_finite()).count() as u64;
+        Self {
+            objective,
+            found: Share::new(found, right.len() as u64),
+            quantiles: QUANTILES.map(at).to_vec(),
+            images: distances.0.iter().copied().map(known).collect(),
+        }
     }
 }
 
@@ -225,9 +270,16 @@ fn run_report(context: &Context<'_>, run: &Run, found: &Found, clean: &Found) ->
             deployed: deployed(context, found),
         },
         transfer: (!found.parts.is_empty()).then(|| transfers(&found.parts, clean)),
+        distances: run
+            .searches(exits)
+            .into_iter()
+            .zip(&found.distances)
+            .map(|(objective, distances)| DistanceReport::new(objective, distances))
+            .collect(),
         members: found.members.clone(),
         audit: found.audit(),
         passes: found.passes,
+        seconds: Some(found.seconds),
     }
 }
 
@@ -308,6 +360,16 @@ impl Union {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn quantiles_of_distances_are_of_images_that_were_right() {
+        let distances = Distances(vec![0.0, 3.0, f32::INFINITY, 1.0, 2.0, 4.0]);
+        let report = DistanceReport::new("single:0".to_string(), &distances);
+        assert_eq!((report.found.count, report.found.n), (4, 5));
+        assert_eq!(report.quantiles, [Some(1.0), Some(2.0), Some(3.0), Some(4.0), None]);
+        assert_eq!(report.images, [Some(0.0), Some(3.0), None, Some(1.0), Some(2.0), Some(4.0)]);
+        assert_eq!(DistanceReport::new(String::new(), &Distances(vec![0.0])).quantiles, [None; 5]);
+    }
 
     #[test]
     fn a_worst_case_is_at_most_each_of_its_parts() {

@@ -5,7 +5,9 @@ use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
 use comfy_table::{CellAlignment, ContentArrangement, Table};
 use neokd_attack::Passes;
 
-use super::summary::{EpsilonReport, RobustnessReport, RunReport, Transfers, VerdictReport, WorstCase};
+use super::summary::{
+    DistanceReport, EpsilonReport, QUANTILES, RobustnessReport, RunReport, Transfers, VerdictReport, WorstCase,
+};
 use crate::interval::Share;
 
 /// The report as text.
@@ -24,6 +26,7 @@ pub fn render(report: &RobustnessReport) -> String {
         text += &table(report, epsilon);
         for run in &epsilon.runs {
             text += &members(run);
+            text += &distances(run, epsilon);
             text += &run.transfer.as_ref().map(|transfer| matrix(run, transfer)).unwrap_or_default();
         }
         for verdict in &epsilon.verdicts {
@@ -44,15 +47,17 @@ struct Row<'a> {
     mean: Option<f64>,
     whole: Option<&'a WorstCase>,
     passes: Option<Passes>,
+    seconds: Option<f64>,
 }
 
-fn whole<'a>(title: &str, found: &'a WorstCase, passes: Option<Passes>) -> Row<'a> {
+fn whole<'a>(title: &str, found: &'a WorstCase, spent: Option<(Passes, Option<f64>)>) -> Row<'a> {
     Row {
         title: title.to_string(),
         exits: found.accuracy.exits.iter().map(Some).collect(),
         mean: Some(found.accuracy.mean),
         whole: Some(found),
-        passes,
+        passes: spent.map(|(passes, _)| passes),
+        seconds: spent.and_then(|(_, seconds)| seconds),
     }
 }
 
@@ -61,13 +66,13 @@ fn own<'a>(title: String, found: &'a WorstCase) -> Option<Row<'a>> {
     let exits: Vec<Option<&Share>> = found.own.iter().map(Option::as_ref).collect();
     let known: Option<Vec<f64>> = exits.iter().map(|own| own.map(|share| share.value)).collect();
     let mean = known.filter(|known| !known.is_empty()).map(|known| known.iter().sum::<f64>() / known.len() as f64)?;
-    Some(Row { title, exits, mean: Some(mean), whole: None, passes: None })
+    Some(Row { title, exits, mean: Some(mean), whole: None, passes: None, seconds: None })
 }
 
 fn table(report: &RobustnessReport, epsilon: &EpsilonReport) -> String {
     let mut rows = vec![whole("clean", &report.clean, None)];
     for run in &epsilon.runs {
-        rows.push(whole(&title(run).replace(' ', "\n"), &run.found, Some(run.passes)));
+        rows.push(whole(&title(run).replace(' ', "\n"), &run.found, Some((run.passes, run.seconds))));
         rows.extend(own(format!("{}\nown exit", run.attack), &run.found));
     }
     rows.push(whole("worst case\nof all", &epsilon.worst, None));
@@ -94,6 +99,7 @@ fn table(report: &RobustnessReport, epsilon: &EpsilonReport) -> String {
     column("passes\nan image", &|row| {
         row.passes.map(|passes| format!("{:.0}\n+ {:.0}", per_image(passes.forward), per_image(passes.backward)))
     });
+    column("seconds", &|row| row.seconds.map(|seconds| format!("{seconds:.1}")));
 
     format!(
         "{}\nall exits: every exit is right, whatever was tried; passes: forward + backward; worst case: per image, \
@@ -131,6 +137,30 @@ fn members(run: &RunReport) -> String {
     match run.members.is_empty() {
         true => String::new(),
         false => format!("{}\n{}", title(run), run.members.iter().map(line).collect::<String>()),
+    }
+}
+
+fn distances(run: &RunReport, epsilon: &EpsilonReport) -> String {
+    let size = |size: &Option<f64>| size.map_or_else(|| format!("{:>8}", "-"), |size| format!("{size:8.4}"));
+    let line = |report: &DistanceReport| {
+        let found = format!("{} of {}", report.found.count, report.found.n);
+        let sizes: String = report.quantiles.iter().map(size).collect();
+        format!("  {:12}{found:>14}{sizes}\n", report.objective)
+    };
+    match run.distances.is_empty() {
+        true => String::new(),
+        false => {
+            let shares: String = QUANTILES.iter().map(|share| format!("{:>6.0} %", 100.0 * share)).collect();
+            format!(
+                "{}: {:?} size of the smallest adversarial perturbation, of images that are right as they are\n  \
+                 {:12}{:>14}{shares}\n{}",
+                title(run),
+                epsilon.norm,
+                "objective",
+                "found",
+                run.distances.iter().map(line).collect::<String>()
+            )
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use neokd_model::policy::Policy;
 use neokd_model::{Frozen, MultiExit, Network, weights};
 
 use crate::cli::Output;
-use crate::cli::progress::evaluation_bar;
+use crate::cli::progress::RobustnessBar;
 use crate::images::Source;
 use crate::robustness::{self, AttackName, Context, Evaluation, Header, Journal, Knobs, RobustnessReport, Run};
 use crate::stop::Stop;
@@ -77,9 +77,9 @@ impl Full<'_> {
         if let Some(out) = say.filter(|_| !journal.is_empty()) {
             out.line(&format!("AutoAttack goes on: {} batches are in the journal already", journal.len()))?;
         }
-        let bar = evaluation_bar(evaluation.count * runs.len());
-        let scored = evaluation.run(&mut journal, &stop, &mut |images| bar.inc(images as u64));
-        bar.finish_and_clear();
+        let mut bar = RobustnessBar::new(evaluation.count * runs.len());
+        let scored = evaluation.run(&mut journal, &stop, &mut |progress| bar.show(progress));
+        bar.finish();
         let costs = self.model.costs();
         let context = Context {
             device: device_name,
