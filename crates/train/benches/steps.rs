@@ -336,9 +336,10 @@ impl Trainer {
     }
 
     fn step(&mut self, data: &LabelledBatch, threat: &Threat) {
-        let clean = self.model.forward(data.batch.pixels.clone());
         let total = match &self.attack {
-            None => clean
+            None => self
+                .model
+                .forward(data.batch.pixels.clone())
                 .as_slice()
                 .iter()
                 .map(|exit| neokd_distill::cross_entropy(exit, &data.batch.labels).mean())
@@ -346,6 +347,7 @@ impl Trainer {
             Some(attack) => {
                 let frozen = Frozen::new(&self.model);
                 let pixels = perturb(&frozen, &data.batch, attack, threat, 1).expect("a valid attack").pixels;
+                let clean = self.model.forward(data.batch.pixels.clone());
                 let adversarial = self.model.forward(pixels);
                 let draw = Draw { run: 1, epoch: 1, step: 1, examples: &data.batch.examples, labels: &data.labels };
                 let input = LossInput::new(clean.as_slice(), adversarial.as_slice(), &data.batch.labels, draw);
