@@ -99,6 +99,9 @@ struct ArmFigures {
     peak_bytes: Option<u64>,
     /// Of each round.
     seconds: Vec<f64>,
+    /// Processor time of each round, all threads together, where the system tells.
+    #[serde(default)]
+    processor_seconds: Vec<f64>,
 }
 
 type Arm<'a> = (String, Box<dyn FnMut() + 'a>);
@@ -161,13 +164,15 @@ fn measure(network: &str, args: &Args) -> Result<Figures, Box<dyn Error>> {
     for round in 0..=args.rounds {
         for (arm, step) in &mut arms {
             plan::forget_peak();
-            let started = Instant::now();
+            let (started, processor) = (Instant::now(), processor_seconds());
             step();
             device.sync().map_err(|error| format!("{error:?}"))?;
             // The first round warms up.
             let counts = round > 0;
             if counts {
-                note(&mut own, arm, started.elapsed().as_secs_f64(), plan::resident());
+                let figures = note(&mut own, arm, started.elapsed().as_secs_f64(), plan::resident());
+                let spent = processor.zip(processor_seconds()).map(|(before, now)| now - before);
+                figures.processor_seconds.extend(spent);
             }
             let Some(opponent) = &mut opponent else { continue };
             for arm in opponent.arms.clone().iter().filter(|theirs| theirs.starts_with(arm.as_str())) {
@@ -191,10 +196,25 @@ fn measure(network: &str, args: &Args) -> Result<Figures, Box<dyn Error>> {
     })
 }
 
-fn note(figures: &mut BTreeMap<String, ArmFigures>, arm: &str, seconds: f64, peak_bytes: Option<u64>) {
+fn note<'a>(
+    figures: &'a mut BTreeMap<String, ArmFigures>,
+    arm: &str,
+    seconds: f64,
+    peak_bytes: Option<u64>,
+) -> &'a mut ArmFigures {
     let figures = figures.entry(arm.to_string()).or_default();
     figures.seconds.push(seconds);
     figures.peak_bytes = figures.peak_bytes.max(peak_bytes);
+    figures
+}
+
+/// Processor time of this process so far, where the system tells (Linux, in hundredths of a second).
+fn processor_seconds() -> Option<f64> {
+    let text = std::fs::read_to_string("/proc/self/stat").ok()?;
+    // Behind the program's name, which may hold spaces: field 14 is time in the program, 15 in the system.
+    let (_, fields) = text.rsplit_once(')')?;
+    let ticks = fields.split_whitespace().skip(11).take(2).map(str::parse::<f64>);
+    Some(ticks.sum::<Result<f64, _>>().ok()? / 100.0)
 }
 
 /// The same steps in another framework, in a process that waits for its turns.
@@ -327,7 +347,8 @@ fn variants(network: &str, args: &Args) -> Result<Vec<Variant>, Box<dyn Error>> 
     Ok(variants)
 }
 
-/// Prints what each variant of an MSDNet's step costs beside the preset's, in time and memory.
+/// Prints what each variant of an MSDNet's step costs beside the preset's, in processor time, which other
+/// programs on the machine disturb least, and in memory.
 fn growth(network: &str, args: &Args) -> Result<(), Box<dyn Error>> {
     let variants = variants(network, args)?;
     let mut found: Vec<ArmFigures> = vec![ArmFigures::default(); variants.len()];
@@ -335,15 +356,16 @@ fn growth(network: &str, args: &Args) -> Result<(), Box<dyn Error>> {
         for (variant, found) in variants.iter().zip(&mut found) {
             for arm in in_a_process(network, &variant.args, Stdio::null())?.arms.into_values() {
                 found.seconds.extend(arm.seconds);
+                found.processor_seconds.extend(arm.processor_seconds);
                 found.peak_bytes = found.peak_bytes.max(arm.peak_bytes);
             }
         }
     }
     println!("{network}, NEO-KD step, batch {}, {} attack steps, {} rounds", args.batch, args.steps, args.rounds);
-    println!("  time against the preset, round by round: least, median, largest; peak memory");
+    println!("  processor time against the preset, round by round: least, median, largest; peak memory");
     for (variant, figures) in variants.iter().zip(&found) {
         let memory = figures.peak_bytes.map_or(String::new(), |bytes| format!("{:6} MB", bytes / 1_000_000));
-        if let Some([least, middle, largest]) = ratios(&figures.seconds, &found[0].seconds) {
+        if let Some([least, middle, largest]) = ratios(&figures.processor_seconds, &found[0].processor_seconds) {
             println!("  {:22} {least:6.2} {middle:6.2} {largest:6.2} {memory}", variant.name);
         }
     }
