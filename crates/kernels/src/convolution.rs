@@ -15,6 +15,7 @@ use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use crate::geometry::Geometry;
+use crate::images::Images;
 use crate::tile::{Panels, SLACK, accumulate, at_least, multiply, sum};
 
 /// Most images whose gradients of weights are summed in one task.
@@ -26,6 +27,8 @@ const PARTS: usize = 8;
 /// Working space of one thread, kept from call to call: fresh memory would cost page faults.
 #[derive(Default)]
 struct Scratch {
+    /// An image that was made again.
+    image: Vec<f32>,
     /// Spread images.
     images: Vec<f32>,
     /// Spread gradients of the output.
@@ -90,11 +93,10 @@ impl WithSimd for Forward<'_> {
     }
 }
 
-/// Which gradients are asked for.
+/// Which gradients are asked for, beside that of the weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Wanted {
     pub(crate) input: bool,
-    pub(crate) weight: bool,
     pub(crate) bias: bool,
 }
 
@@ -108,22 +110,22 @@ pub(crate) struct Gradients {
 
 /// The gradients of a convolution from that of its output.
 ///
-/// `output` is what [`forward`] gave, if it went through ReLU. `input` is read only for the gradient
-/// of the weights, `weight` only for that of the input.
+/// `output` is what [`forward`] gave, if it went through ReLU. The gradient of the weights is computed
+/// if there is an `input`; `weight` is read only for the gradient of the input.
 pub(crate) fn backward(
     geometry: &Geometry,
-    input: &[f32],
+    input: Option<&Images<'_>>,
     weight: &[f32],
     output: Option<&[f32]>,
     gradient: &[f32],
     wanted: Wanted,
 ) -> Gradients {
     let transposed = if wanted.input { Transposed::of_each_phase(geometry, weight) } else { Vec::new() };
-    let sums = wanted.weight || wanted.bias;
+    let sums = input.is_some() || wanted.bias;
     let part = if sums { geometry.batch.div_ceil(PARTS).clamp(1, PART) } else { 1 };
     let parts = geometry.batch.div_ceil(part);
     let width = geometry.outputs.next_multiple_of(SLACK);
-    let weights = if wanted.weight { geometry.depth() * width } else { 0 };
+    let weights = if input.is_some() { geometry.depth() * width } else { 0 };
     let biases = if wanted.bias { geometry.outputs } else { 0 };
 
     let mut input_gradient = vec![0.0; if wanted.input { geometry.batch * geometry.image() } else { 0 }];
@@ -146,7 +148,8 @@ pub(crate) fn backward(
                 geometry,
                 transposed: &transposed,
                 taps: &taps,
-                input: if wanted.weight { &input[images.start * geometry.image()..] } else { &[] },
+                first,
+                input,
                 output: output.map(|output| &output[images.start * geometry.map()..]),
                 gradient: &gradient[images.start * geometry.map()..images.end * geometry.map()],
                 input_gradient,
@@ -165,7 +168,7 @@ pub(crate) fn backward(
     });
     let total = total.unwrap_or_else(|| vec![0.0; weights + biases]);
     let (weight, bias) = total.split_at(weights);
-    let outputs = if wanted.weight { geometry.outputs } else { 0 };
+    let outputs = if input.is_some() { geometry.outputs } else { 0 };
     let weight = (0..outputs).flat_map(|output| weight[output..].iter().step_by(width).copied()).collect();
     Gradients { input: input_gradient, weight, bias: bias.to_vec() }
 }
@@ -175,7 +178,9 @@ struct Backward<'a> {
     geometry: &'a Geometry,
     transposed: &'a [Transposed],
     taps: &'a [usize],
-    input: &'a [f32],
+    /// Index of the first of these images.
+    first: usize,
+    input: Option<&'a Images<'a>>,
     output: Option<&'a [f32]>,
     gradient: &'a [f32],
     input_gradient: &'a mut [f32],
@@ -189,7 +194,8 @@ impl WithSimd for Backward<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { geometry, transposed, taps, input, output, gradient, input_gradient, weight, bias, scratch } = self;
+        let Self { geometry, transposed, taps, first, input, output, gradient, .. } = self;
+        let Self { input_gradient, weight, bias, scratch, .. } = self;
         let gradients = at_least(&mut scratch.gradients, geometry.outputs * gradient_row(geometry));
         for (index, gradient) in gradient.chunks_exact(geometry.map()).enumerate() {
             let output = output.map(|output| &output[index * geometry.map()..][..geometry.map()]);
@@ -200,9 +206,9 @@ impl WithSimd for Backward<'_> {
                     phase.write(simd, geometry, gradients, &mut scratch.tile, target);
                 }
             }
-            if !weight.is_empty() {
+            if let Some(input) = input {
                 let image = at_least(&mut scratch.images, spread_length(geometry));
-                spread_image(geometry, &input[index * geometry.image()..][..geometry.image()], image);
+                spread_image(geometry, input.image(first + index, &mut scratch.image), image);
                 let width = weight.len() / geometry.depth();
                 let factors = at_least(&mut scratch.transposed, geometry.columns() * width);
                 transpose_gradient(geometry, gradients, width, factors);

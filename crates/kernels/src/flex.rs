@@ -14,8 +14,9 @@ use burn::tensor::{DType, Tensor, TensorData};
 
 use crate::convolution::{self, Wanted};
 use crate::geometry::Geometry;
-use crate::norm::{self, Layer, Maps};
-use crate::{Normalized, pool};
+use crate::norm::{self, Maps};
+use crate::source::{Norm, Source, primitive};
+use crate::{FeatureMap, Normalized, pool};
 
 /// Whether the kernels of this crate compute with this tensor: 32-bit floats on Flex.
 pub(crate) fn computes<const D: usize>(tensor: &Tensor<D>) -> bool {
@@ -30,17 +31,18 @@ pub(crate) fn computes<const D: usize>(tensor: &Tensor<D>) -> bool {
 }
 
 pub(crate) fn conv2d(
-    input: Tensor<4>,
+    input: FeatureMap,
     weight: Tensor<4>,
     bias: Option<Tensor<1>>,
     stride: [usize; 2],
     padding: [usize; 2],
     relu: bool,
 ) -> Tensor<4> {
+    let (input, source) = input.into_parts();
     // An extension takes no optional tensor. Zeros are untracked, so they cost nothing backward.
     let bias = bias.unwrap_or_else(|| Tensor::zeros([weight.dims()[0]], &input.device()));
     let (input, weight, bias) = (input.into_dispatch(), weight.into_dispatch(), bias.into_dispatch());
-    Tensor::from_dispatch(<Dispatch as Kernels>::own_conv2d(input, weight, bias, stride, padding, relu))
+    Tensor::from_dispatch(<Dispatch as Kernels>::own_conv2d(input, weight, bias, stride, padding, relu, source))
 }
 
 pub(crate) fn max_pool_2x2(input: Tensor<4>) -> Tensor<4> {
@@ -55,18 +57,29 @@ pub(crate) fn batch_norm_train(
     relu: bool,
 ) -> Normalized {
     let tracks = input.device().is_autodiff();
-    let values = if tracks { input.clone().inner() } else { input.clone() };
-    let moments = Tensor::<2>::from_dispatch(<Dispatch as Kernels>::own_moments(values.into_dispatch()));
+    let values = input.clone().inner();
+    let moments = Tensor::<2>::from_dispatch(<Dispatch as Kernels>::own_moments(values.clone().into_dispatch()));
+    let source = tracks.then(|| {
+        let [gamma, beta] = [&gamma, &beta].map(|parameter| primitive(parameter.clone()));
+        let norm = Norm::new(primitive(moments.clone()), gamma, beta, epsilon, relu);
+        Source::normalized(&primitive(values), norm)
+    });
     let moments = if tracks { Tensor::from_inner(moments) } else { moments };
     let (mean, variance) = (moments.clone().narrow(0, 0, 1), moments.clone().narrow(0, 1, 1));
     let (input, moments) = (input.into_dispatch(), moments.into_dispatch());
     let (gamma, beta) = (gamma.into_dispatch(), beta.into_dispatch());
     let output = <Dispatch as Kernels>::own_normalize(input, moments, gamma, beta, epsilon, relu);
-    Normalized { output: Tensor::from_dispatch(output), mean: mean.squeeze_dim(0), variance: variance.squeeze_dim(0) }
+    let output = Tensor::from_dispatch(output);
+    let output = match source {
+        Some(source) => FeatureMap::made_from(output, source),
+        None => output.into(),
+    };
+    Normalized { output, mean: mean.squeeze_dim(0), variance: variance.squeeze_dim(0) }
 }
 
 #[backend_extension(Autodiff, Flex)]
 trait Kernels: Backend {
+    /// `source` is what the input was made from, if it is known.
     fn own_conv2d(
         input: FloatTensor<Self>,
         weight: FloatTensor<Self>,
@@ -74,6 +87,7 @@ trait Kernels: Backend {
         stride: [usize; 2],
         padding: [usize; 2],
         relu: bool,
+        source: Option<Source>,
     ) -> FloatTensor<Self>;
 
     fn own_max_pool_2x2(input: FloatTensor<Self>) -> FloatTensor<Self>;
@@ -100,6 +114,7 @@ impl Kernels for Flex {
         stride: [usize; 2],
         padding: [usize; 2],
         relu: bool,
+        _source: Option<Source>,
     ) -> FlexTensor {
         let geometry = Geometry::new(shape(&input), shape(&weight), stride, padding);
         let [input, weight, bias] = [input, weight, bias].map(|tensor| tensor.to_contiguous());
@@ -125,10 +140,8 @@ impl Kernels for Flex {
         epsilon: f64,
         relu: bool,
     ) -> FlexTensor {
-        let (maps, sizes) = (maps(&input), shape(&input));
-        let [input, moments, gamma, beta] = [input, moments, gamma, beta].map(|tensor| tensor.to_contiguous());
-        let layer = Layer { moments: moments.storage(), gamma: gamma.storage(), beta: beta.storage(), epsilon, relu };
-        tensor(norm::forward(maps, input.storage(), layer), sizes)
+        let norm = Norm::new(moments, gamma, beta, epsilon, relu);
+        tensor(norm::forward(maps(&input), input.to_contiguous().storage(), norm.layer()), shape(&input))
     }
 }
 
@@ -140,19 +153,24 @@ impl<C: CheckpointStrategy> Kernels for Autodiff<Flex, C> {
         stride: [usize; 2],
         padding: [usize; 2],
         relu: bool,
+        source: Option<Source>,
     ) -> FloatTensor<Self> {
         let geometry = Geometry::new(shape(input.primitive()), shape(weight.primitive()), stride, padding);
         match Convolution.prepare::<C>([input.node(), weight.node(), bias.node()]).compute_bound().stateful() {
             OpsKind::Tracked(mut prepared) => {
-                let nodes = [prepared.checkpoint(&input), prepared.checkpoint(&weight)];
+                let kept = weight.is_tracked().then(|| match source {
+                    Some(source) => Input::Source(source),
+                    None => Input::Node(prepared.checkpoint(&input)),
+                });
+                let node = prepared.checkpoint(&weight);
                 let [input, weight, bias] = [input, weight, bias].map(FloatTensor::<Self>::into_primitive);
-                let output = Flex::own_conv2d(input, weight, bias, stride, padding, relu);
-                let state = Recorded { geometry, nodes, output: relu.then(|| output.clone()) };
-                prepared.finish(state, output)
+                let output = Flex::own_conv2d(input, weight, bias, stride, padding, relu, None);
+                let output_kept = relu.then(|| output.clone());
+                prepared.finish(Recorded { geometry, input: kept, weight: node, output: output_kept }, output)
             }
             OpsKind::UnTracked(prepared) => {
                 let [input, weight, bias] = [input, weight, bias].map(FloatTensor::<Self>::into_primitive);
-                prepared.finish(Flex::own_conv2d(input, weight, bias, stride, padding, relu))
+                prepared.finish(Flex::own_conv2d(input, weight, bias, stride, padding, relu, None))
             }
         }
     }
@@ -187,15 +205,9 @@ impl<C: CheckpointStrategy> Kernels for Autodiff<Flex, C> {
                 let node = prepared.checkpoint(&input);
                 let [input, moments, gamma, beta] =
                     [input, moments, gamma, beta].map(FloatTensor::<Self>::into_primitive);
-                let state = RecordedNorm {
-                    node,
-                    moments: moments.clone(),
-                    gamma: gamma.clone(),
-                    beta: beta.clone(),
-                    epsilon,
-                    relu,
-                };
-                prepared.finish(state, Flex::own_normalize(input, moments, gamma, beta, epsilon, relu))
+                let norm = Norm::new(moments.clone(), gamma.clone(), beta.clone(), epsilon, relu);
+                let output = Flex::own_normalize(input, moments, gamma, beta, epsilon, relu);
+                prepared.finish(RecordedNorm { node, norm }, output)
             }
             OpsKind::UnTracked(prepared) => {
                 let [input, moments, gamma, beta] =
@@ -213,10 +225,18 @@ struct Convolution;
 #[derive(Clone, Debug)]
 struct Recorded {
     geometry: Geometry,
-    /// Input and weights.
-    nodes: [NodeId; 2],
+    /// None if the weights want no gradient.
+    input: Option<Input>,
+    weight: NodeId,
     /// The output, if it went through ReLU.
     output: Option<FlexTensor>,
+}
+
+/// Where the input of a convolution comes from in the backward pass.
+#[derive(Clone, Debug)]
+enum Input {
+    Node(NodeId),
+    Source(Source),
 }
 
 /// The parents are input, weights and bias; one without a node wants no gradient.
@@ -224,14 +244,19 @@ impl Backward<Flex, 3> for Convolution {
     type State = Recorded;
 
     fn backward(self, ops: Ops<Recorded, 3>, store: &mut GradientStore, checkpointer: &mut Checkpointer) {
-        let Recorded { geometry, nodes, output } = ops.state;
+        let Recorded { geometry, input, weight, output } = ops.state;
         let gradient = store.consume::<Flex>(&ops.node).to_contiguous();
-        let [input, weight] = nodes.map(|node| checkpointer.retrieve_node_output::<FlexTensor>(node).to_contiguous());
+        let mut retrieve = |node| checkpointer.retrieve_node_output::<FlexTensor>(node).to_contiguous();
+        let source = input.map(|input| match input {
+            Input::Node(node) => Source::plain(&retrieve(node)),
+            Input::Source(source) => source,
+        });
+        let weight = retrieve(weight);
         let [to_input, to_weight, to_bias] = ops.parents;
-        let wanted = Wanted { input: to_input.is_some(), weight: to_weight.is_some(), bias: to_bias.is_some() };
+        let wanted = Wanted { input: to_input.is_some(), bias: to_bias.is_some() };
         let gradients = convolution::backward(
             &geometry,
-            input.storage(),
+            source.as_ref().map(Source::images).as_ref(),
             weight.storage(),
             output.as_ref().map(|output| output.storage()),
             gradient.storage(),
@@ -275,11 +300,7 @@ struct Normalization;
 #[derive(Clone, Debug)]
 struct RecordedNorm {
     node: NodeId,
-    moments: FlexTensor,
-    gamma: FlexTensor,
-    beta: FlexTensor,
-    epsilon: f64,
-    relu: bool,
+    norm: Norm,
 }
 
 /// The parents are input, gamma and beta.
@@ -290,17 +311,10 @@ impl Backward<Flex, 3> for Normalization {
         let state = ops.state;
         let gradient = store.consume::<Flex>(&ops.node).to_contiguous();
         let input = checkpointer.retrieve_node_output::<FlexTensor>(state.node).to_contiguous();
-        let [moments, gamma, beta] = [state.moments, state.gamma, state.beta].map(|tensor| tensor.to_contiguous());
-        let layer = Layer {
-            moments: moments.storage(),
-            gamma: gamma.storage(),
-            beta: beta.storage(),
-            epsilon: state.epsilon,
-            relu: state.relu,
-        };
         let maps = maps(&input);
         let [to_input, to_gamma, to_beta] = ops.parents;
-        let gradients = norm::backward(maps, input.storage(), layer, gradient.storage(), to_input.is_some());
+        let gradients =
+            norm::backward(maps, input.storage(), state.norm.layer(), gradient.storage(), to_input.is_some());
         if let Some(node) = to_input {
             store.register::<Flex>(node.id, tensor(gradients.input, shape(&input)));
         }

@@ -13,14 +13,19 @@
 
 #[cfg(feature = "flex")]
 mod convolution;
+mod feature_map;
 #[cfg(feature = "flex")]
 mod flex;
 #[cfg(feature = "flex")]
 mod geometry;
 #[cfg(feature = "flex")]
+mod images;
+#[cfg(feature = "flex")]
 mod norm;
 #[cfg(feature = "flex")]
 mod pool;
+#[cfg(feature = "flex")]
+mod source;
 #[cfg(feature = "flex")]
 mod tile;
 
@@ -28,6 +33,8 @@ use burn::tensor::Tensor;
 use burn::tensor::activation::relu;
 use burn::tensor::module::max_pool2d;
 use burn::tensor::ops::{ConvOptions, MaxPoolOptions};
+
+pub use feature_map::FeatureMap;
 
 /// 2-D convolution (cross-correlation, one group, no dilation).
 ///
@@ -41,17 +48,13 @@ use burn::tensor::ops::{ConvOptions, MaxPoolOptions};
 /// # Panics
 /// If the shapes do not fit each other or the kernel is larger than the padded image.
 pub fn conv2d(
-    input: Tensor<4>,
+    input: impl Into<FeatureMap>,
     weight: Tensor<4>,
     bias: Option<Tensor<1>>,
     stride: [usize; 2],
     padding: [usize; 2],
 ) -> Tensor<4> {
-    #[cfg(feature = "flex")]
-    if flex::computes(&input) {
-        return flex::conv2d(input, weight, bias, stride, padding, false);
-    }
-    burn_conv2d(input, weight, bias, stride, padding)
+    convolve(input.into(), weight, bias, stride, padding, false)
 }
 
 /// [`conv2d`] followed by ReLU, in one pass.
@@ -62,17 +65,13 @@ pub fn conv2d(
 /// # Panics
 /// As [`conv2d`].
 pub fn conv2d_relu(
-    input: Tensor<4>,
+    input: impl Into<FeatureMap>,
     weight: Tensor<4>,
     bias: Option<Tensor<1>>,
     stride: [usize; 2],
     padding: [usize; 2],
 ) -> Tensor<4> {
-    #[cfg(feature = "flex")]
-    if flex::computes(&input) {
-        return flex::conv2d(input, weight, bias, stride, padding, true);
-    }
-    relu(burn_conv2d(input, weight, bias, stride, padding))
+    convolve(input.into(), weight, bias, stride, padding, true)
 }
 
 /// Max-pooling over windows of 2x2 with stride 2; a last odd row or column is dropped.
@@ -92,7 +91,7 @@ pub fn max_pool_2x2(input: Tensor<4>) -> Tensor<4> {
 #[derive(Clone, Debug)]
 pub struct Normalized {
     /// The normalised maps, `[batch, channels, height, width]`.
-    pub output: Tensor<4>,
+    pub output: FeatureMap,
     /// Mean of each channel over batch and map, `[channels]`; no gradient passes through it.
     pub mean: Tensor<1>,
     /// Biased variance of each channel, `[channels]`; no gradient passes through it.
@@ -117,19 +116,23 @@ pub fn batch_norm_train(
         return flex::batch_norm_train(input, gamma, beta, epsilon, relu_behind);
     }
     let found = burn::tensor::module::batch_norm_train(input, gamma, beta, epsilon);
-    Normalized {
-        output: if relu_behind { relu(found.output) } else { found.output },
-        mean: found.mean.detach(),
-        variance: found.variance.detach(),
-    }
+    let output = if relu_behind { relu(found.output) } else { found.output };
+    Normalized { output: output.into(), mean: found.mean.detach(), variance: found.variance.detach() }
 }
 
-fn burn_conv2d(
-    input: Tensor<4>,
+fn convolve(
+    input: FeatureMap,
     weight: Tensor<4>,
     bias: Option<Tensor<1>>,
     stride: [usize; 2],
     padding: [usize; 2],
+    relu_behind: bool,
 ) -> Tensor<4> {
-    burn::tensor::module::conv2d(input, weight, bias, ConvOptions::new(stride, padding, [1, 1], 1))
+    #[cfg(feature = "flex")]
+    if flex::computes(input.tensor()) {
+        return flex::conv2d(input, weight, bias, stride, padding, relu_behind);
+    }
+    let options = ConvOptions::new(stride, padding, [1, 1], 1);
+    let output = burn::tensor::module::conv2d(input.into_tensor(), weight, bias, options);
+    if relu_behind { relu(output) } else { output }
 }

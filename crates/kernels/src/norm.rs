@@ -110,9 +110,21 @@ fn reduce<S: Simd>(simd: S, [first, second]: [&[f32]; 2], term: impl Fn(S, S::f3
 
 /// What one channel is multiplied with and what is added: `scale * input + shift`.
 #[derive(Clone, Copy, Debug)]
-struct Affine {
+pub(crate) struct Affine {
     scale: f32,
     shift: f32,
+}
+
+impl Affine {
+    /// Writes the channel's map, through ReLU if `relu`; to be called from code that pulp dispatches.
+    #[inline(always)]
+    pub(crate) fn apply(self, input: &[f32], relu: bool, output: &mut [f32]) {
+        for (output, input) in output.iter_mut().zip(input) {
+            let value = input.mul_add(self.scale, self.shift);
+            // Not `max`: a NaN must stay one.
+            *output = if relu && value < 0.0 { 0.0 } else { value };
+        }
+    }
 }
 
 /// The statistics and parameters of a layer.
@@ -132,6 +144,11 @@ impl Layer<'_> {
         (1.0 / (variance + self.epsilon).sqrt()) as f32
     }
 
+    /// Of each channel.
+    pub(crate) fn affines(&self) -> Vec<Affine> {
+        (0..self.gamma.len()).map(|channel| self.affine(channel)).collect()
+    }
+
     fn affine(&self, channel: usize) -> Affine {
         let scale = self.gamma[channel] * self.inverse_deviation(channel);
         Affine { scale, shift: self.beta[channel] - self.moments[channel] * scale }
@@ -140,7 +157,7 @@ impl Layer<'_> {
 
 /// The normalised maps.
 pub(crate) fn forward(maps: Maps, input: &[f32], layer: Layer<'_>) -> Vec<f32> {
-    let affine: Vec<Affine> = (0..maps.channels).map(|channel| layer.affine(channel)).collect();
+    let affine = layer.affines();
     let arch = Arch::new();
     let mut output = vec![0.0; input.len()];
     output.par_chunks_mut(maps.image()).zip(input.par_chunks(maps.image())).for_each(|(output, input)| {
@@ -164,12 +181,7 @@ impl WithSimd for Apply<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _simd: S) {
-        let Affine { scale, shift } = self.affine;
-        for (output, input) in self.output.iter_mut().zip(self.input) {
-            let value = input.mul_add(scale, shift);
-            // Not `max`: a NaN must stay one.
-            *output = if self.relu && value < 0.0 { 0.0 } else { value };
-        }
+        self.affine.apply(self.input, self.relu, self.output);
     }
 }
 

@@ -7,7 +7,7 @@ use burn::tensor::activation::relu;
 use burn::tensor::module::{batch_norm_train as burn_batch_norm, conv2d as burn_conv2d, max_pool2d};
 use burn::tensor::ops::{ConvOptions, MaxPoolOptions};
 use burn::tensor::{DType, Device, Tensor, TensorData};
-use neokd_kernels::{batch_norm_train, conv2d, conv2d_relu, max_pool_2x2};
+use neokd_kernels::{FeatureMap, batch_norm_train, conv2d, conv2d_relu, max_pool_2x2};
 
 /// One convolution to test; sizes are per axis where there are two.
 #[derive(Clone, Copy, Debug)]
@@ -427,8 +427,9 @@ fn batch_norm_and_its_gradients_are_those_of_burn() {
             assert_close(&values(ours.mean), &values(theirs.mean), "mean");
             assert_close(&values(ours.variance), &values(theirs.variance), "variance");
             let expected = if with_relu { relu(theirs.output) } else { theirs.output };
-            assert_close(&values(ours.output.clone()), &values(expected.clone()), "output");
-            let ours = norm_gradients(&input, &parameters, ours.output);
+            let output = ours.output.into_tensor();
+            assert_close(&values(output.clone()), &values(expected.clone()), "output");
+            let ours = norm_gradients(&input, &parameters, output);
             let theirs = norm_gradients(&input, &parameters, expected);
             for (what, (ours, theirs)) in ["input", "gamma", "beta"].iter().zip(ours.iter().zip(&theirs)) {
                 assert_close(ours, theirs, &format!("{what} gradient of {shape:?}, relu {with_relu}"));
@@ -442,7 +443,7 @@ fn batch_norm_gives_the_same_bits_with_any_number_of_threads() {
     let run = || {
         let (input, parameters) = norm_tensors([21, 9, 7, 6], &Device::flex().autodiff());
         let [gamma, beta] = parameters.clone();
-        let output = batch_norm_train(input.clone(), gamma, beta, 1e-5, true).output;
+        let output = batch_norm_train(input.clone(), gamma, beta, 1e-5, true).output.into_tensor();
         let gradients = norm_gradients(&input, &parameters, output.clone());
         (bits(&values(output)), gradients.map(|gradient| bits(&gradient)))
     };
@@ -458,12 +459,39 @@ fn batch_norm_of_untracked_parameters_passes_the_same_gradient_to_the_input() {
     let device = Device::flex().autodiff();
     let (input, parameters) = norm_tensors([5, 4, 6, 6], &device);
     let [gamma, beta] = parameters.clone();
-    let all = batch_norm_train(input.clone(), gamma.clone(), beta.clone(), 1e-5, true).output;
+    let all = batch_norm_train(input.clone(), gamma.clone(), beta.clone(), 1e-5, true).output.into_tensor();
     let [expected, ..] = norm_gradients(&input, &parameters, all);
-    let alone = batch_norm_train(input.clone(), gamma.detach(), beta.detach(), 1e-5, true).output;
+    let alone = batch_norm_train(input.clone(), gamma.detach(), beta.detach(), 1e-5, true).output.into_tensor();
     let weights = Random(9).tensor(alone.dims(), &device);
     let gradients = (alone * weights).sum().backward();
     assert_eq!(values(input.grad(&gradients).unwrap()), expected);
     let [gamma, beta] = parameters;
     assert!(gamma.grad(&gradients).is_none() && beta.grad(&gradients).is_none());
+}
+
+/// What a convolution reads after batch-norm and concatenation is made again for its gradients, and the
+/// gradients are those of a convolution that kept its input.
+#[test]
+fn maps_that_are_made_again_give_the_same_gradients() {
+    let device = Device::flex().autodiff();
+    for (kernel, stride, padding) in [(1, 1, 0), (3, 1, 1), (3, 2, 1)] {
+        let weight: Tensor<4> = Random(10).tensor([6, 11, kernel, kernel], &device).require_grad();
+        let run = |knows: bool| {
+            let mut random = Random(11);
+            let mut normalized = |channels, with_relu| {
+                let input = random.tensor([9, channels, 7, 5], &device).require_grad();
+                let [gamma, beta] = [1.0, 0.5].map(|scale| random.tensor([channels], &device) * scale);
+                batch_norm_train(input, gamma, beta, 1e-5, with_relu).output
+            };
+            let parts = [normalized(4, true), normalized(2, false)];
+            let plain: Tensor<4> = random.tensor([9, 5, 7, 5], &device);
+            let map = FeatureMap::cat(vec![FeatureMap::cat(parts.into()), plain.into()]);
+            let map = if knows { map } else { map.into_tensor().into() };
+            let output = conv2d_relu(map, weight.clone(), None, [stride; 2], [padding; 2]);
+            let weights = Random(12).tensor(output.dims(), &device);
+            let gradients = (output * weights).sum().backward();
+            bits(&values(weight.grad(&gradients).unwrap()))
+        };
+        assert!(run(true) == run(false), "kernel {kernel}, stride {stride}");
+    }
 }

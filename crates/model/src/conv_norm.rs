@@ -5,7 +5,7 @@ use burn::nn::BatchNorm;
 use burn::nn::conv::Conv2d;
 use burn::tensor::Tensor;
 use burn::tensor::activation::relu;
-use neokd_kernels::batch_norm_train;
+use neokd_kernels::{FeatureMap, batch_norm_train};
 
 use crate::layers::{convolve, convolve_with};
 use crate::{CostCounter, Initializer};
@@ -36,19 +36,19 @@ impl ConvNorm {
     /// # Shapes
     /// - `map`: `[batch, inputs, height, width]`
     /// - output: `[batch, outputs, ceil(height / stride), ceil(width / stride)]`
-    pub(crate) fn forward(&self, map: Tensor<4>) -> Tensor<4> {
-        self.run(map, false)
+    pub(crate) fn forward(&self, map: impl Into<FeatureMap>) -> FeatureMap {
+        self.run(map.into(), false)
     }
 
     /// [`forward`](Self::forward), then ReLU.
-    pub(crate) fn forward_relu(&self, map: Tensor<4>) -> Tensor<4> {
-        self.run(map, true)
+    pub(crate) fn forward_relu(&self, map: impl Into<FeatureMap>) -> FeatureMap {
+        self.run(map.into(), true)
     }
 
-    fn run(&self, map: Tensor<4>, relu_behind: bool) -> Tensor<4> {
+    fn run(&self, map: FeatureMap, relu_behind: bool) -> FeatureMap {
         match &self.folded {
             Some(Folded { weight, bias }) => {
-                convolve_with(&self.conv, map, weight.clone(), Some(bias.clone()), relu_behind)
+                convolve_with(&self.conv, map, weight.clone(), Some(bias.clone()), relu_behind).into()
             }
             None => self.normalize(convolve(&self.conv, map), relu_behind),
         }
@@ -69,12 +69,12 @@ impl ConvNorm {
         self.folded = Some(Folded { weight, bias });
     }
 
-    fn normalize(&self, map: Tensor<4>, relu_behind: bool) -> Tensor<4> {
+    fn normalize(&self, map: Tensor<4>, relu_behind: bool) -> FeatureMap {
         let norm = &self.norm;
         // Burn's own rule: a layer trains if its flag and its device say so.
         if !(map.device().is_autodiff() && norm.training.is_enabled()) {
             let output = norm.forward(map);
-            return if relu_behind { relu(output) } else { output };
+            return if relu_behind { relu(output) } else { output }.into();
         }
         let found = batch_norm_train(map, norm.gamma.val(), norm.beta.val(), norm.epsilon, relu_behind);
         self.follow(&norm.running_mean, found.mean);

@@ -4,13 +4,13 @@
 use burn::nn::PaddingConfig2d;
 use burn::nn::conv::Conv2d;
 use burn::tensor::Tensor;
-use neokd_kernels::{conv2d, conv2d_relu};
+use neokd_kernels::{FeatureMap, conv2d, conv2d_relu};
 
 /// What [`Conv2d::forward`] gives.
 ///
 /// # Shapes
 /// - `input`: `[batch, channels, height, width]`
-pub(crate) fn convolve(layer: &Conv2d, input: Tensor<4>) -> Tensor<4> {
+pub(crate) fn convolve(layer: &Conv2d, input: impl Into<FeatureMap>) -> Tensor<4> {
     convolve_with(layer, input, layer.weight.val(), bias(layer), false)
 }
 
@@ -25,14 +25,17 @@ pub(crate) fn convolve_relu(layer: &Conv2d, input: Tensor<4>) -> Tensor<4> {
 /// If the layer pads unlike on opposite sides, is dilated or has groups: no backbone has such a layer.
 pub(crate) fn convolve_with(
     layer: &Conv2d,
-    input: Tensor<4>,
+    input: impl Into<FeatureMap>,
     weight: Tensor<4>,
     bias: Option<Tensor<1>>,
     relu_behind: bool,
 ) -> Tensor<4> {
     assert!(layer.groups == 1 && layer.dilation == [1, 1], "a plain convolution");
-    let operation = if relu_behind { conv2d_relu } else { conv2d };
-    operation(input, weight, bias, layer.stride, padding(layer))
+    let (stride, padding) = (layer.stride, padding(layer));
+    match relu_behind {
+        true => conv2d_relu(input, weight, bias, stride, padding),
+        false => conv2d(input, weight, bias, stride, padding),
+    }
 }
 
 fn padding(layer: &Conv2d) -> [usize; 2] {

@@ -29,6 +29,7 @@ pub use dropout::Dropout;
 pub use initializer::Initializer;
 pub use msdnet::{MsdNet, MsdNetConfig, Prune, Stem, StepMode};
 pub use multi_exit::{ExitLogits, Features, Frozen, MultiExit};
+pub use neokd_kernels::FeatureMap;
 pub use network::{ModelConfig, Network};
 pub use pixels::Normalization;
 pub use rdi_resnet::{RdiResNet, RdiResNetConfig};

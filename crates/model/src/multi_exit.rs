@@ -3,6 +3,7 @@
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Int, Tensor};
+use neokd_kernels::FeatureMap;
 
 use crate::ExitCost;
 
@@ -109,12 +110,12 @@ pub trait MultiExit: Module {
 ///
 /// Each is `[batch, channels, height, width]` with the same batch.
 #[derive(Clone, Debug)]
-pub struct Features(pub Vec<Tensor<4>>);
+pub struct Features(pub Vec<FeatureMap>);
 
 impl Features {
     /// Features of a trunk with a single map.
-    pub fn single(map: Tensor<4>) -> Self {
-        Self(vec![map])
+    pub fn single(map: impl Into<FeatureMap>) -> Self {
+        Self(vec![map.into()])
     }
 
     /// The single map of a plain trunk.
@@ -123,7 +124,7 @@ impl Features {
     /// If there is not exactly one map.
     pub fn into_single(mut self) -> Tensor<4> {
         assert_eq!(self.0.len(), 1, "a plain trunk has one map");
-        self.0.remove(0)
+        self.0.remove(0).into_tensor()
     }
 
     /// Keeps the given rows of the batch, so that images which left early cost nothing further.
@@ -131,7 +132,7 @@ impl Features {
     /// # Shapes
     /// - `rows`: `[kept]`, indices into the batch
     pub fn select(self, rows: &Tensor<1, Int>) -> Self {
-        Self(self.0.into_iter().map(|map| map.select(0, rows.clone())).collect())
+        Self(self.0.into_iter().map(|map| map.into_tensor().select(0, rows.clone()).into()).collect())
     }
 }
 

@@ -245,9 +245,9 @@ impl ResidualBlock {
     }
 
     fn forward(&self, map: Tensor<4>) -> Tensor<4> {
-        let branch = self.conv2.forward(self.conv1.forward_relu(map.clone()));
+        let branch = self.conv2.forward(self.conv1.forward_relu(map.clone())).into_tensor();
         let shortcut = match &self.shortcut {
-            Some(convolution) => convolution.forward(map),
+            Some(convolution) => convolution.forward(map).into_tensor(),
             None => map,
         };
         relu(branch + shortcut)
@@ -278,8 +278,8 @@ impl EarlyHead {
     }
 
     fn forward(&self, map: Tensor<4>) -> Tensor<2> {
-        let hidden = self.conv1.forward_relu(max_pool_2x2(map));
-        self.linear.forward(mean(self.conv2.forward(max_pool_2x2(hidden))))
+        let hidden = self.conv1.forward_relu(max_pool_2x2(map)).into_tensor();
+        self.linear.forward(mean(self.conv2.forward(max_pool_2x2(hidden)).into_tensor()))
     }
 }
 
@@ -352,7 +352,7 @@ impl MultiExit for RdiResNet {
     fn advance(&self, features: Features, stage: usize) -> Features {
         let stages = self.config.stages();
         let map = match stage {
-            0 => self.stem.forward_relu(features.into_single()),
+            0 => self.stem.forward_relu(features.into_single()).into_tensor(),
             _ => features.into_single(),
         };
         let blocks = self.blocks[stages[stage]..stages[stage + 1]].iter();

@@ -1,8 +1,11 @@
 //! Speed and memory of the steps that a run is made of: inference, attack step, training steps.
 //!
-//! `cargo xtask bench [--network NAME]... [--device D] [--batch N] [--rounds N] [--json FILE]
-//! [--baseline FILE]`. Machines are shared and noisy: the arms take turns in every round, and ratios
+//! `cargo xtask bench [--network NAME]... [--set KEY=VALUE]... [--device D] [--batch N] [--steps N]
+//! [--rounds N] [--json FILE] [--baseline FILE]`. Machines are shared and noisy: the arms take turns in every round, and ratios
 //! to a baseline or to an opponent are taken round by round.
+//!
+//! `--growth` runs the NEO-KD step with other numbers of exits, attack steps and images and other image
+//! sizes instead, each in a process of its own, and prints what they cost beside the preset.
 //!
 //! `--against pytorch [--python PROGRAM]` runs xtask/pytorch/steps.py beside it, in turn, arm by arm.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
@@ -28,17 +31,23 @@ use neokd_train::{RunConfig, device, plan};
 use serde::{Deserialize, Serialize};
 
 /// Speed and memory of inference, attack and training steps.
-#[derive(Debug, Parser)]
+#[derive(Clone, Debug, Parser)]
 struct Args {
     /// Presets whose networks, losses and threats are measured, each in a process of its own
     #[arg(long, default_values = ["mnist", "cifar10", "cifar100"])]
     network: Vec<String>,
+    /// Change a value of the preset
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
     /// Where to compute
     #[arg(long, default_value = "cpu")]
     device: DeviceChoice,
     /// Images per step
     #[arg(long, default_value_t = 64)]
     batch: usize,
+    /// Steps of the attack in the NEO-KD step
+    #[arg(long, default_value_t = 7)]
+    steps: usize,
     /// Rounds; in each, every arm runs once
     #[arg(long, default_value_t = 7)]
     rounds: usize,
@@ -51,6 +60,10 @@ struct Args {
     /// Print ratios to the figures of an earlier --json
     #[arg(long)]
     baseline: Option<PathBuf>,
+    /// Measure how the cost of the NEO-KD step grows with exits, attack steps, batch and image size; for
+    /// MSDNets, so name one by --network
+    #[arg(long, conflicts_with_all = ["json", "baseline", "against"])]
+    growth: bool,
     /// Let an opponent take turns: pytorch
     #[arg(long, value_parser = ["pytorch"])]
     against: Option<String>,
@@ -86,15 +99,23 @@ struct ArmFigures {
     peak_bytes: Option<u64>,
     /// Of each round.
     seconds: Vec<f64>,
+    /// Processor time of each round, all threads together, where the system tells.
+    #[serde(default)]
+    processor_seconds: Vec<f64>,
 }
 
-type Arm<'a> = (&'static str, Box<dyn FnMut() + 'a>);
+type Arm<'a> = (String, Box<dyn FnMut() + 'a>);
 
 fn main() -> Result<(), Box<dyn Error>> {
     let args = Args::parse();
+    if args.growth {
+        return args.network.iter().try_for_each(|network| growth(network, &args));
+    }
     let measured = match &args.network[..] {
         [network] => vec![measure(network, &args)?],
-        networks => networks.iter().map(|network| in_a_process(network, &args)).collect::<Result<_, _>>()?,
+        networks => {
+            networks.iter().map(|network| in_a_process(network, &args, Stdio::inherit())).collect::<Result<_, _>>()?
+        }
     };
     if let Some(path) = &args.json {
         std::fs::write(path, serde_json::to_string_pretty(&measured)?)?;
@@ -109,15 +130,17 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 /// Measures one network in a fresh process, whose memory holds no other.
-fn in_a_process(network: &str, args: &Args) -> Result<Figures, Box<dyn Error>> {
+fn in_a_process(network: &str, args: &Args, output: Stdio) -> Result<Figures, Box<dyn Error>> {
     let file = tempfile::NamedTempFile::new()?;
     let mut command = Command::new(std::env::current_exe()?);
     command.args(["--network", network, "--device", &args.device.to_string()]);
-    command.args(["--batch", &args.batch.to_string(), "--rounds", &args.rounds.to_string()]);
+    command.args(args.set.iter().flat_map(|change| ["--set", change]));
+    command.args(["--batch", &args.batch.to_string(), "--steps", &args.steps.to_string()]);
+    command.args(["--rounds", &args.rounds.to_string()]);
     command.args(args.arm.iter().flat_map(|arm| ["--arm", arm]));
     command.args(args.against.iter().flat_map(|against| ["--against", against]));
     command.arg("--python").arg(&args.python);
-    let status = command.arg("--json").arg(file.path()).status()?;
+    let status = command.arg("--json").arg(file.path()).stdout(output).status()?;
     if !status.success() {
         return Err(format!("the benchmark of {network} ended with {status}").into());
     }
@@ -130,27 +153,29 @@ fn read(path: &Path) -> Result<Vec<Figures>, Box<dyn Error>> {
 }
 
 fn measure(network: &str, args: &Args) -> Result<Figures, Box<dyn Error>> {
-    let config = RunConfig::load(network, &[])?;
+    let config = RunConfig::load(network, &args.set)?;
     let (device, name) = device::open(args.device)?;
     let data = neokd_datasets::synthetic(1, args.batch, 1, 1, config.model.input_shape(), config.model.classes())?;
     let batch = batches::collect(&data.train, &(0..args.batch).collect::<Vec<_>>(), &device)?;
-    let mut arms = arms(&config, &batch, &device);
+    let mut arms = arms(&config, args.steps, &batch, &device);
     arms.retain(|(arm, _)| args.arm.as_ref().is_none_or(|wanted| arm.contains(wanted.as_str())));
     let mut opponent = args.against.as_ref().and_then(|_| Opponent::start(network, args));
     let (mut own, mut theirs) = (BTreeMap::new(), BTreeMap::new());
     for round in 0..=args.rounds {
         for (arm, step) in &mut arms {
             plan::forget_peak();
-            let started = Instant::now();
+            let (started, processor) = (Instant::now(), processor_seconds());
             step();
             device.sync().map_err(|error| format!("{error:?}"))?;
             // The first round warms up.
             let counts = round > 0;
             if counts {
-                note(&mut own, arm, started.elapsed().as_secs_f64(), plan::resident());
+                let figures = note(&mut own, arm, started.elapsed().as_secs_f64(), plan::resident());
+                let spent = processor.zip(processor_seconds()).map(|(before, now)| now - before);
+                figures.processor_seconds.extend(spent);
             }
             let Some(opponent) = &mut opponent else { continue };
-            for arm in opponent.arms.clone().iter().filter(|theirs| theirs.starts_with(*arm)) {
+            for arm in opponent.arms.clone().iter().filter(|theirs| theirs.starts_with(arm.as_str())) {
                 let turn = opponent.run(arm)?;
                 if counts {
                     note(&mut theirs, arm, turn.seconds, turn.peak_bytes);
@@ -171,10 +196,25 @@ fn measure(network: &str, args: &Args) -> Result<Figures, Box<dyn Error>> {
     })
 }
 
-fn note(figures: &mut BTreeMap<String, ArmFigures>, arm: &str, seconds: f64, peak_bytes: Option<u64>) {
+fn note<'a>(
+    figures: &'a mut BTreeMap<String, ArmFigures>,
+    arm: &str,
+    seconds: f64,
+    peak_bytes: Option<u64>,
+) -> &'a mut ArmFigures {
     let figures = figures.entry(arm.to_string()).or_default();
     figures.seconds.push(seconds);
     figures.peak_bytes = figures.peak_bytes.max(peak_bytes);
+    figures
+}
+
+/// Processor time of this process so far, where the system tells (Linux, in hundredths of a second).
+fn processor_seconds() -> Option<f64> {
+    let text = std::fs::read_to_string("/proc/self/stat").ok()?;
+    // Behind the program's name, which may hold spaces: field 14 is time in the program, 15 in the system.
+    let (_, fields) = text.rsplit_once(')')?;
+    let ticks = fields.split_whitespace().skip(11).take(2).map(str::parse::<f64>);
+    Some(ticks.sum::<Result<f64, _>>().ok()? / 100.0)
 }
 
 /// The same steps in another framework, in a process that waits for its turns.
@@ -276,6 +316,62 @@ fn ratios(old: &[f64], new: &[f64]) -> Option<[f64; 3]> {
     Some([*ratios.first()?, median(&ratios), *ratios.last()?])
 }
 
+/// One thing changed about the NEO-KD step.
+struct Variant {
+    name: String,
+    args: Args,
+}
+
+/// The step as the preset has it, and with one size changed at a time.
+fn variants(network: &str, args: &Args) -> Result<Vec<Variant>, Box<dyn Error>> {
+    let preset = Args { arm: Some("NEO-KD".to_string()), rounds: 1, ..args.clone() };
+    let exits = RunConfig::load(network, &args.set)?.model.exits();
+    let mut variants = vec![Variant { name: "as the preset has it".to_string(), args: preset.clone() }];
+    let mut add = |name: String, args: Args| variants.push(Variant { name, args });
+    for blocks in (1..=7).step_by(2).filter(|blocks| *blocks != exits) {
+        let changes = [format!("model.blocks={blocks}"), "training.loss.gamma=[]".to_string()];
+        add(format!("{blocks} exits"), Args { set: [&args.set[..], &changes].concat(), ..preset.clone() });
+    }
+    for steps in [1, 3, 14].into_iter().filter(|steps| *steps != args.steps) {
+        add(format!("{steps} attack steps"), Args { steps, ..preset.clone() });
+    }
+    for batch in [16, 32, 128].into_iter().filter(|batch| *batch != args.batch) {
+        add(format!("batch {batch}"), Args { batch, ..preset.clone() });
+    }
+    // Heads end at one pixel, so half and double the side mean a scale less and more.
+    for (image, factors) in [(16, "[1, 2]"), (64, "[1, 2, 4, 4]")] {
+        let factors = ["growth", "bottleneck"].map(|kind| format!("model.{kind}_factors={factors}"));
+        let set = [&args.set[..], &[format!("model.image={image}")], &factors].concat();
+        add(format!("images of {image}x{image}"), Args { set, ..preset.clone() });
+    }
+    Ok(variants)
+}
+
+/// Prints what each variant of an MSDNet's step costs beside the preset's, in processor time, which other
+/// programs on the machine disturb least, and in memory.
+fn growth(network: &str, args: &Args) -> Result<(), Box<dyn Error>> {
+    let variants = variants(network, args)?;
+    let mut found: Vec<ArmFigures> = vec![ArmFigures::default(); variants.len()];
+    for _ in 0..args.rounds {
+        for (variant, found) in variants.iter().zip(&mut found) {
+            for arm in in_a_process(network, &variant.args, Stdio::null())?.arms.into_values() {
+                found.seconds.extend(arm.seconds);
+                found.processor_seconds.extend(arm.processor_seconds);
+                found.peak_bytes = found.peak_bytes.max(arm.peak_bytes);
+            }
+        }
+    }
+    println!("{network}, NEO-KD step, batch {}, {} attack steps, {} rounds", args.batch, args.steps, args.rounds);
+    println!("  processor time against the preset, round by round: least, median, largest; peak memory");
+    for (variant, figures) in variants.iter().zip(&found) {
+        let memory = figures.peak_bytes.map_or(String::new(), |bytes| format!("{:6} MB", bytes / 1_000_000));
+        if let Some([least, middle, largest]) = ratios(&figures.processor_seconds, &found[0].processor_seconds) {
+            println!("  {:22} {least:6.2} {middle:6.2} {largest:6.2} {memory}", variant.name);
+        }
+    }
+    Ok(())
+}
+
 fn print_ratios(measured: &[Figures], baseline: &[Figures]) -> Result<(), Box<dyn Error>> {
     println!("speed against the baseline, round by round: least, median, largest");
     for figures in measured {
@@ -292,7 +388,7 @@ fn print_ratios(measured: &[Figures], baseline: &[Figures]) -> Result<(), Box<dy
     Ok(())
 }
 
-fn arms<'a>(config: &RunConfig, batch: &'a LabelledBatch, device: &Device) -> Vec<Arm<'a>> {
+fn arms<'a>(config: &RunConfig, steps: usize, batch: &'a LabelledBatch, device: &Device) -> Vec<Arm<'a>> {
     let model = config.model.init(1, device);
     let frozen = Frozen::new(&model);
     let attacked = Frozen::new(&model);
@@ -300,24 +396,24 @@ fn arms<'a>(config: &RunConfig, batch: &'a LabelledBatch, device: &Device) -> Ve
     let step_size = threat.epsilon / 4.0;
     let attack = move |target, steps| Attack { target, pgd: Pgd { steps, step_size, random_start: true, restarts: 1 } };
     let mut clean = Trainer::new(config, &model, None);
-    let mut robust = Trainer::new(config, &model, Some(attack(Target::MaxAverage, 7)));
+    let mut robust = Trainer::new(config, &model, Some(attack(Target::MaxAverage, steps)));
     vec![
         (
-            "inference",
+            "inference".to_string(),
             Box::new(move || {
                 let logits = frozen.forward(batch.batch.pixels.clone());
                 let _ = logits.into_last().into_data();
             }),
         ),
         (
-            "attack step",
+            "attack step".to_string(),
             Box::new(move || {
                 let result = perturb(&attacked, &batch.batch, &attack(Target::Average, 1), &threat, 1);
                 result.expect("a valid attack");
             }),
         ),
-        ("clean training step", Box::new(move || clean.step(batch, &threat))),
-        ("NEO-KD step, 7 steps", Box::new(move || robust.step(batch, &threat))),
+        ("clean training step".to_string(), Box::new(move || clean.step(batch, &threat))),
+        (format!("NEO-KD step, {steps} steps"), Box::new(move || robust.step(batch, &threat))),
     ]
 }
 
@@ -336,9 +432,10 @@ impl Trainer {
     }
 
     fn step(&mut self, data: &LabelledBatch, threat: &Threat) {
-        let clean = self.model.forward(data.batch.pixels.clone());
         let total = match &self.attack {
-            None => clean
+            None => self
+                .model
+                .forward(data.batch.pixels.clone())
                 .as_slice()
                 .iter()
                 .map(|exit| neokd_distill::cross_entropy(exit, &data.batch.labels).mean())
@@ -346,6 +443,7 @@ impl Trainer {
             Some(attack) => {
                 let frozen = Frozen::new(&self.model);
                 let pixels = perturb(&frozen, &data.batch, attack, threat, 1).expect("a valid attack").pixels;
+                let clean = self.model.forward(data.batch.pixels.clone());
                 let adversarial = self.model.forward(pixels);
                 let draw = Draw { run: 1, epoch: 1, step: 1, examples: &data.batch.examples, labels: &data.labels };
                 let input = LossInput::new(clean.as_slice(), adversarial.as_slice(), &data.batch.labels, draw);

@@ -5,6 +5,7 @@ use burn::nn::Linear;
 use burn::tensor::Tensor;
 use burn::tensor::module::{avg_pool2d, max_pool2d};
 use burn::tensor::ops::{AvgPoolOptions, MaxPoolOptions};
+use neokd_kernels::FeatureMap;
 
 use super::plan::{BottleneckPlan, GrowthPlan, LayerPlan};
 use super::{MsdNetConfig, Stem};
@@ -32,8 +33,9 @@ impl StemLayer {
         Self { scales, kind: config.stem }
     }
 
-    pub(super) fn forward(&self, pixels: Tensor<4>) -> Vec<Tensor<4>> {
-        let mut maps: Vec<Tensor<4>> = Vec::with_capacity(self.scales.len());
+    pub(super) fn forward(&self, pixels: Tensor<4>) -> Vec<FeatureMap> {
+        let pixels = FeatureMap::from(pixels);
+        let mut maps: Vec<FeatureMap> = Vec::with_capacity(self.scales.len());
         for (scale, layer) in self.scales.iter().enumerate() {
             let finer = maps.last().unwrap_or(&pixels).clone();
             let map = layer.forward_relu(finer);
@@ -46,10 +48,13 @@ impl StemLayer {
         self.scales.iter_mut().for_each(ConvNorm::fold);
     }
 
-    fn pool(&self, map: Tensor<4>) -> Tensor<4> {
+    fn pool(&self, map: FeatureMap) -> FeatureMap {
         match self.kind {
             Stem::Cifar => map,
-            Stem::Imagenet => max_pool2d(map, MaxPoolOptions::new([3, 3]).with_stride([2, 2]).with_padding([1, 1])),
+            Stem::Imagenet => {
+                let options = MaxPoolOptions::new([3, 3]).with_stride([2, 2]).with_padding([1, 1]);
+                max_pool2d(map.into_tensor(), options).into()
+            }
         }
     }
 }
@@ -75,7 +80,7 @@ impl Bottleneck {
         self.outer.fold();
     }
 
-    fn forward(&self, map: Tensor<4>) -> Tensor<4> {
+    fn forward(&self, map: FeatureMap) -> FeatureMap {
         self.outer.forward_relu(self.inner.forward_relu(map))
     }
 }
@@ -98,11 +103,11 @@ impl Growth {
     }
 
     /// The map of scale `at` with what grew from it and from the next finer map put behind it.
-    fn forward(&self, maps: &[Tensor<4>], at: usize) -> Tensor<4> {
+    fn forward(&self, maps: &[FeatureMap], at: usize) -> FeatureMap {
         let mut parts = vec![maps[at].clone()];
         parts.extend(self.down.iter().map(|down| down.forward(maps[at - 1].clone())));
         parts.push(self.same.forward(maps[at].clone()));
-        Tensor::cat(parts, 1)
+        FeatureMap::cat(parts)
     }
 }
 
@@ -126,7 +131,7 @@ impl Layer {
         self.transition.iter_mut().for_each(ConvNorm::fold);
     }
 
-    pub(super) fn forward(&self, maps: &[Tensor<4>]) -> Vec<Tensor<4>> {
+    pub(super) fn forward(&self, maps: &[FeatureMap]) -> Vec<FeatureMap> {
         let dropped = maps.len() - self.scales.len();
         let grown = self.scales.iter().enumerate().map(|(scale, growth)| growth.forward(maps, scale + dropped));
         match self.transition.is_empty() {
@@ -167,9 +172,9 @@ impl Head {
     /// # Shapes
     /// - `coarsest`: `[batch, channels, height, width]` of such a size that the pooled map is 1x1
     /// - output: `[batch, classes]`
-    pub(super) fn forward(&self, coarsest: Tensor<4>) -> Tensor<2> {
+    pub(super) fn forward(&self, coarsest: FeatureMap) -> Tensor<2> {
         let map = self.conv2.forward_relu(self.conv1.forward_relu(coarsest));
-        self.linear.forward(avg_pool2d(map, AvgPoolOptions::new([2, 2])).flatten(1, 3))
+        self.linear.forward(avg_pool2d(map.into_tensor(), AvgPoolOptions::new([2, 2])).flatten(1, 3))
     }
 }
 

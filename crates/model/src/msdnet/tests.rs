@@ -5,7 +5,7 @@
 use burn::tensor::{Device, Tensor};
 
 use super::{MsdNetConfig, Prune, Stem, StepMode};
-use crate::{Initializer, MultiExit};
+use crate::{FeatureMap, Initializer, MultiExit};
 
 struct Published {
     what: &'static str,
@@ -186,8 +186,9 @@ fn a_layer_keeps_its_input_in_front() {
     let maps: Vec<Tensor<4>> = (0..3)
         .map(|scale| Tensor::ones([1, 4 << scale, 8 >> scale, 8 >> scale], &device) * (scale + 1) as f32)
         .collect();
-    let grown = layer.forward(&maps);
-    for (scale, (before, after)) in maps.iter().zip(&grown).enumerate() {
+    let features: Vec<FeatureMap> = maps.iter().cloned().map(FeatureMap::from).collect();
+    let grown = layer.forward(&features).into_iter().map(FeatureMap::into_tensor);
+    for (scale, (before, after)) in maps.iter().zip(grown).enumerate() {
         let kept = 4 << scale;
         assert_eq!(after.dims()[1], kept + (2 << scale));
         assert_eq!(after.clone().narrow(1, 0, kept).into_data(), before.clone().into_data());
