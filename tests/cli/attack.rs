@@ -32,7 +32,7 @@ fn json(output: &Output) -> Value {
     report
 }
 
-fn without_seconds(value: &mut Value) {
+pub(crate) fn without_seconds(value: &mut Value) {
     match value {
         Value::Object(fields) => {
             fields.remove("seconds");
@@ -44,7 +44,7 @@ fn without_seconds(value: &mut Value) {
 }
 
 /// The lines of a journal without their wall times.
-fn journal_lines(path: &Path) -> Vec<Value> {
+pub(crate) fn journal_lines(path: &Path) -> Vec<Value> {
     let text = fs::read_to_string(path).unwrap();
     let mut lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     lines.iter_mut().for_each(without_seconds);

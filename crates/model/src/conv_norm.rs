@@ -4,17 +4,18 @@ use burn::module::{Module, RunningState};
 use burn::nn::BatchNorm;
 use burn::nn::conv::Conv2d;
 use burn::tensor::Tensor;
-use burn::tensor::activation::relu;
 use neokd_kernels::{FeatureMap, batch_norm_train};
 
 use crate::layers::{convolve, convolve_with};
-use crate::{CostCounter, Initializer};
+use crate::{Activation, CostCounter, Initializer};
 
 /// Convolution, then batch-norm (Ioffe and Szegedy 2015).
 #[derive(Module, Debug)]
 pub(crate) struct ConvNorm {
     conv: Conv2d,
     norm: BatchNorm,
+    #[module(skip)]
+    activation: Activation,
     #[module(skip)]
     folded: Option<Folded>,
 }
@@ -27,10 +28,10 @@ struct Folded {
 }
 
 impl ConvNorm {
-    /// Puts a batch-norm behind `conv`.
+    /// Puts a batch-norm behind `conv`, and the network's activation where it is asked for.
     pub(crate) fn new(conv: Conv2d, layers: &Initializer) -> Self {
         let [outputs, ..] = conv.weight.shape().dims::<4>();
-        Self { conv, norm: layers.batch_norm(outputs), folded: None }
+        Self { conv, norm: layers.batch_norm(outputs), activation: layers.activation(), folded: None }
     }
 
     /// # Shapes
@@ -40,9 +41,12 @@ impl ConvNorm {
         self.run(map.into(), false)
     }
 
-    /// [`forward`](Self::forward), then ReLU.
-    pub(crate) fn forward_relu(&self, map: impl Into<FeatureMap>) -> FeatureMap {
-        self.run(map.into(), true)
+    /// [`forward`](Self::forward), then the activation.
+    pub(crate) fn forward_active(&self, map: impl Into<FeatureMap>) -> FeatureMap {
+        match self.activation {
+            Activation::Relu => self.run(map.into(), true),
+            smooth => smooth.apply(self.run(map.into(), false).into_tensor()).into(),
+        }
     }
 
     fn run(&self, map: FeatureMap, relu_behind: bool) -> FeatureMap {
@@ -74,7 +78,7 @@ impl ConvNorm {
         // Burn's own rule: a layer trains if its flag and its device say so.
         if !(map.device().is_autodiff() && norm.training.is_enabled()) {
             let output = norm.forward(map);
-            return if relu_behind { relu(output) } else { output }.into();
+            return if relu_behind { Activation::Relu.apply(output) } else { output }.into();
         }
         let found = batch_norm_train(map, norm.gamma.val(), norm.beta.val(), norm.epsilon, relu_behind);
         self.follow(&norm.running_mean, found.mean);

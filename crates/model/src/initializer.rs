@@ -7,6 +7,8 @@ use burn::tensor::{Device, Tensor, TensorData};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
+use crate::Activation;
+
 /// Draws the initial weights of a network in the order in which its layers are made.
 ///
 /// The numbers come from ChaCha8 on the host, so that a seed gives the same network on every device.
@@ -14,12 +16,23 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 pub struct Initializer {
     random: ChaCha8Rng,
     device: Device,
+    activation: Activation,
 }
 
 impl Initializer {
     /// An initializer that draws from `seed` and places parameters on `device`.
     pub fn new(seed: u64, device: &Device) -> Self {
-        Self { random: ChaCha8Rng::seed_from_u64(seed), device: device.clone() }
+        Self { random: ChaCha8Rng::seed_from_u64(seed), device: device.clone(), activation: Activation::default() }
+    }
+
+    /// The same for a network with this activation.
+    pub fn with_activation(self, activation: Activation) -> Self {
+        Self { activation, ..self }
+    }
+
+    /// The activation of the network.
+    pub fn activation(&self) -> Activation {
+        self.activation
     }
 
     /// The device on which parameters are placed.

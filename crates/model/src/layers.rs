@@ -6,6 +6,8 @@ use burn::nn::conv::Conv2d;
 use burn::tensor::Tensor;
 use neokd_kernels::{FeatureMap, conv2d, conv2d_relu};
 
+use crate::Activation;
+
 /// What [`Conv2d::forward`] gives.
 ///
 /// # Shapes
@@ -14,9 +16,12 @@ pub(crate) fn convolve(layer: &Conv2d, input: impl Into<FeatureMap>) -> Tensor<4
     convolve_with(layer, input, layer.weight.val(), bias(layer), false)
 }
 
-/// ReLU of [`convolve`], in one pass.
-pub(crate) fn convolve_relu(layer: &Conv2d, input: Tensor<4>) -> Tensor<4> {
-    convolve_with(layer, input, layer.weight.val(), bias(layer), true)
+/// [`convolve`], then the activation; ReLU in the same pass.
+pub(crate) fn convolve_active(layer: &Conv2d, input: Tensor<4>, activation: Activation) -> Tensor<4> {
+    match activation {
+        Activation::Relu => convolve_with(layer, input, layer.weight.val(), bias(layer), true),
+        smooth => smooth.apply(convolve(layer, input)),
+    }
 }
 
 /// The convolution of `layer` with other weights of the same shape.

@@ -8,6 +8,7 @@
 //!
 //! This crate knows no attack, no loss and no data set.
 
+mod activation;
 pub mod calibration;
 mod conv_norm;
 mod cost;
@@ -24,6 +25,7 @@ mod rdi_resnet;
 mod small_cnn;
 pub mod weights;
 
+pub use activation::Activation;
 pub use cost::{CostCounter, ExitCost};
 pub use dropout::Dropout;
 pub use initializer::Initializer;

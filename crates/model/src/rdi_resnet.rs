@@ -16,13 +16,12 @@
 
 use burn::module::Module;
 use burn::nn::Linear;
-use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
 use neokd_kernels::max_pool_2x2;
 use serde::{Deserialize, Serialize};
 
 use crate::conv_norm::{ConvNorm, count_conv_norm, count_conv_norm_relu};
-use crate::{CostCounter, ExitCost, Features, Initializer, MultiExit, Normalization};
+use crate::{Activation, CostCounter, ExitCost, Features, Initializer, MultiExit, Normalization};
 
 const EXITS: usize = 7;
 /// Channels and map size of each third of the trunk.
@@ -45,11 +44,13 @@ pub struct RdiResNetConfig {
     pub classes: usize,
     /// Pixel normalisation; none in the published networks.
     pub normalization: Normalization,
+    /// What follows batch-norms and sums; `relu` in the published networks.
+    pub activation: Activation,
 }
 
 impl Default for RdiResNetConfig {
     fn default() -> Self {
-        Self { depth: 38, classes: 10, normalization: Normalization::None }
+        Self { depth: 38, classes: 10, normalization: Normalization::None, activation: Activation::Relu }
     }
 }
 
@@ -66,7 +67,7 @@ impl RdiResNetConfig {
     /// # Panics
     /// If the configuration has a [`problem`](Self::problem).
     pub fn init(&self, seed: u64, device: &Device) -> RdiResNet {
-        let mut layers = Initializer::new(seed, device);
+        let mut layers = Initializer::new(seed, device).with_activation(self.activation);
         let stem = convolution(&mut layers, [3, THIRDS[0].0], 3, 1);
         let blocks = self.block_plans().into_iter().map(|plan| ResidualBlock::new(plan, &mut layers)).collect();
         let early = (0..2).map(|_| EarlyHead::new(self.classes, &mut layers)).collect();
@@ -226,6 +227,8 @@ struct ResidualBlock {
     conv1: ConvNorm,
     conv2: ConvNorm,
     shortcut: Option<ConvNorm>,
+    #[module(skip)]
+    activation: Activation,
 }
 
 impl ResidualBlock {
@@ -235,6 +238,7 @@ impl ResidualBlock {
             conv1: convolution(layers, plan.channels, 3, plan.stride),
             conv2: convolution(layers, [outputs, outputs], 3, 1),
             shortcut: plan.has_shortcut_convolution().then(|| convolution(layers, plan.channels, 1, plan.stride)),
+            activation: layers.activation(),
         }
     }
 
@@ -245,12 +249,12 @@ impl ResidualBlock {
     }
 
     fn forward(&self, map: Tensor<4>) -> Tensor<4> {
-        let branch = self.conv2.forward(self.conv1.forward_relu(map.clone())).into_tensor();
+        let branch = self.conv2.forward(self.conv1.forward_active(map.clone())).into_tensor();
         let shortcut = match &self.shortcut {
             Some(convolution) => convolution.forward(map).into_tensor(),
             None => map,
         };
-        relu(branch + shortcut)
+        self.activation.apply(branch + shortcut)
     }
 }
 
@@ -278,7 +282,7 @@ impl EarlyHead {
     }
 
     fn forward(&self, map: Tensor<4>) -> Tensor<2> {
-        let hidden = self.conv1.forward_relu(max_pool_2x2(map)).into_tensor();
+        let hidden = self.conv1.forward_active(max_pool_2x2(map)).into_tensor();
         self.linear.forward(mean(self.conv2.forward(max_pool_2x2(hidden)).into_tensor()))
     }
 }
@@ -352,7 +356,7 @@ impl MultiExit for RdiResNet {
     fn advance(&self, features: Features, stage: usize) -> Features {
         let stages = self.config.stages();
         let map = match stage {
-            0 => self.stem.forward_relu(features.into_single()).into_tensor(),
+            0 => self.stem.forward_active(features.into_single()).into_tensor(),
             _ => features.into_single(),
         };
         let blocks = self.blocks[stages[stage]..stages[stage + 1]].iter();

@@ -14,13 +14,12 @@
 use burn::module::Module;
 use burn::nn::Linear;
 use burn::nn::conv::Conv2d;
-use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
 use neokd_kernels::max_pool_2x2;
 use serde::{Deserialize, Serialize};
 
-use crate::layers::{convolve, convolve_relu};
-use crate::{CostCounter, Dropout, ExitCost, Features, Initializer, MultiExit, Normalization};
+use crate::layers::{convolve, convolve_active};
+use crate::{Activation, CostCounter, Dropout, ExitCost, Features, Initializer, MultiExit, Normalization};
 
 const HIDDEN: usize = 200;
 
@@ -34,11 +33,13 @@ pub struct SmallCnnConfig {
     pub normalization: Normalization,
     /// Dropout probability inside the heads; 0.5 in the public code.
     pub dropout: f64,
+    /// What follows convolutions, and hidden layers of exit 3; `relu` in the public code.
+    pub activation: Activation,
 }
 
 impl Default for SmallCnnConfig {
     fn default() -> Self {
-        Self { classes: 10, normalization: Normalization::None, dropout: 0.5 }
+        Self { classes: 10, normalization: Normalization::None, dropout: 0.5, activation: Activation::Relu }
     }
 }
 
@@ -167,9 +168,9 @@ impl Head {
         self.fc3.forward(self.fc2.forward(hidden))
     }
 
-    fn with_activations(&self, map: Tensor<4>) -> Tensor<2> {
-        let hidden = self.dropout.forward(relu(self.fc1.forward(map.flatten(1, 3))));
-        self.fc3.forward(relu(self.fc2.forward(hidden)))
+    fn with_activations(&self, map: Tensor<4>, activation: Activation) -> Tensor<2> {
+        let hidden = self.dropout.forward(activation.apply(self.fc1.forward(map.flatten(1, 3))));
+        self.fc3.forward(activation.apply(self.fc2.forward(hidden)))
     }
 }
 
@@ -192,10 +193,11 @@ impl MultiExit for SmallCnn {
 
     fn advance(&self, features: Features, stage: usize) -> Features {
         let map = features.into_single();
+        let active = |layer: &Conv2d, map| convolve_active(layer, map, self.config.activation);
         Features::single(match stage {
-            0 => convolve_relu(&self.conv1, map),
-            1 => convolve_relu(&self.conv3, max_pool_2x2(convolve_relu(&self.conv2, map))),
-            _ => max_pool_2x2(convolve_relu(&self.conv4, map)),
+            0 => active(&self.conv1, map),
+            1 => active(&self.conv3, max_pool_2x2(active(&self.conv2, map))),
+            _ => max_pool_2x2(active(&self.conv4, map)),
         })
     }
 
@@ -204,7 +206,7 @@ impl MultiExit for SmallCnn {
         match exit {
             0 => self.exit1.head.linear(max_pool_2x2(convolve(&self.exit1.conv, map))),
             1 => self.exit2.linear(max_pool_2x2(map)),
-            _ => self.exit3.with_activations(map),
+            _ => self.exit3.with_activations(map, self.config.activation),
         }
     }
 

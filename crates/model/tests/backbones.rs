@@ -43,7 +43,12 @@ fn model(toml: &str) -> ModelConfig {
 }
 
 fn models() -> Vec<ModelConfig> {
-    [SMALL_CNN, RDI_RESNET, MSDNET, MSDNET_IMAGENET].map(model).to_vec()
+    let smooth = [SMALL_CNN, RDI_RESNET, MSDNET].map(|kind| model(&with_activation(kind, "silu")));
+    [SMALL_CNN, RDI_RESNET, MSDNET, MSDNET_IMAGENET].map(model).into_iter().chain(smooth).collect()
+}
+
+fn with_activation(toml: &str, name: &str) -> String {
+    format!("{toml}\nactivation = \"{name}\"")
 }
 
 /// Pixels in [0, 1] that differ between and within images.
@@ -146,6 +151,28 @@ fn folding_batch_norm_changes_no_logit_beyond_rounding() {
             }
         }
     }
+}
+
+#[test]
+fn every_activation_gives_logits_of_its_own() {
+    let device = Device::flex();
+    for kind in [SMALL_CNN, RDI_RESNET, MSDNET] {
+        let logits = ["relu", "silu", "gelu"].map(|name| {
+            let network = model(&with_activation(kind, name)).init(1, &device);
+            let logits = network.forward(pixels(&network, 2, &device));
+            // The last layer of SmallCNN's last exit begins at zero.
+            logits.as_slice()[..logits.as_slice().len() - 1].iter().map(host).collect::<Vec<_>>()
+        });
+        let plain = model(kind).init(1, &device);
+        let without = plain.forward(pixels(&plain, 2, &device));
+        assert_eq!(host(&without.as_slice()[0]), logits[0][0], "{kind}: ReLU is the default");
+        for exit in 0..logits[0].len() {
+            let [relu, silu, gelu] = [0, 1, 2].map(|name| &logits[name][exit]);
+            assert!(relu != silu && silu != gelu && gelu != relu, "{kind}, exit {exit}");
+        }
+    }
+    let unknown = toml::from_str::<ModelConfig>(&with_activation(MSDNET, "tanh")).unwrap_err().to_string();
+    assert!(unknown.contains("tanh") && unknown.contains("silu"), "{unknown}");
 }
 
 #[test]

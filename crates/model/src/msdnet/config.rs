@@ -4,7 +4,7 @@ use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
 use super::MsdNet;
-use crate::Normalization;
+use crate::{Activation, Normalization};
 
 /// How many layers the blocks after the first have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,6 +72,8 @@ pub struct MsdNetConfig {
     pub stem: Stem,
     /// Pixel normalisation.
     pub normalization: Normalization,
+    /// What follows each batch-norm; `relu` in the public code.
+    pub activation: Activation,
 }
 
 /// The published network for anytime classification of CIFAR-10, without pixel normalisation.
@@ -92,6 +94,7 @@ impl Default for MsdNetConfig {
             image: 32,
             stem: Stem::Cifar,
             normalization: Normalization::None,
+            activation: Activation::Relu,
         }
     }
 }

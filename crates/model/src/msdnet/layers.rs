@@ -38,7 +38,7 @@ impl StemLayer {
         let mut maps: Vec<FeatureMap> = Vec::with_capacity(self.scales.len());
         for (scale, layer) in self.scales.iter().enumerate() {
             let finer = maps.last().unwrap_or(&pixels).clone();
-            let map = layer.forward_relu(finer);
+            let map = layer.forward_active(finer);
             maps.push(if scale == 0 { self.pool(map) } else { map });
         }
         maps
@@ -81,7 +81,7 @@ impl Bottleneck {
     }
 
     fn forward(&self, map: FeatureMap) -> FeatureMap {
-        self.outer.forward_relu(self.inner.forward_relu(map))
+        self.outer.forward_active(self.inner.forward_active(map))
     }
 }
 
@@ -136,7 +136,7 @@ impl Layer {
         let grown = self.scales.iter().enumerate().map(|(scale, growth)| growth.forward(maps, scale + dropped));
         match self.transition.is_empty() {
             true => grown.collect(),
-            false => grown.zip(&self.transition).map(|(map, reduce)| reduce.forward_relu(map)).collect(),
+            false => grown.zip(&self.transition).map(|(map, reduce)| reduce.forward_active(map)).collect(),
         }
     }
 }
@@ -173,7 +173,7 @@ impl Head {
     /// - `coarsest`: `[batch, channels, height, width]` of such a size that the pooled map is 1x1
     /// - output: `[batch, classes]`
     pub(super) fn forward(&self, coarsest: FeatureMap) -> Tensor<2> {
-        let map = self.conv2.forward_relu(self.conv1.forward_relu(coarsest));
+        let map = self.conv2.forward_active(self.conv1.forward_active(coarsest));
         self.linear.forward(avg_pool2d(map.into_tensor(), AvgPoolOptions::new([2, 2])).flatten(1, 3))
     }
 }

@@ -20,7 +20,7 @@ pub struct MsdNet {
 
 impl MsdNet {
     pub(super) fn new(config: &MsdNetConfig, seed: u64, device: &Device) -> Self {
-        let mut layers = Initializer::new(seed, device);
+        let mut layers = Initializer::new(seed, device).with_activation(config.activation);
         let stem = StemLayer::new(config, &mut layers);
         let mut block = |plans: &Vec<_>| plans.iter().map(|plan| Layer::new(config, plan, &mut layers)).collect();
         let blocks = config.plan().iter().map(&mut block).collect();
