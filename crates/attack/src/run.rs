@@ -135,6 +135,9 @@ pub struct Outcome {
     pub logits: ExitLogits,
 }
 
+/// What a search gives: pixels, and what they cost.
+type Searched = Result<(Tensor<4>, Passes), AttackError>;
+
 /// Searches and audits; the caller judges. For training, where the network's own pass follows.
 ///
 /// # Errors
@@ -170,7 +173,7 @@ impl AnyAttack {
         batch: &Batch,
         threat: &Threat,
         key: u64,
-        search: &mut dyn FnMut(&Aim) -> Result<(Tensor<4>, Passes), AttackError>,
+        search: &mut dyn FnMut(&Aim) -> Searched,
     ) -> Result<Adversarial, AttackError> {
         self.check(model)?;
         let (pixels, passes) = match (self.target, &self.search, &self.policy) {

@@ -166,8 +166,8 @@ fn every_activation_gives_logits_of_its_own() {
         let plain = model(kind).init(1, &device);
         let without = plain.forward(pixels(&plain, 2, &device));
         assert_eq!(host(&without.as_slice()[0]), logits[0][0], "{kind}: ReLU is the default");
-        for exit in 0..logits[0].len() {
-            let [relu, silu, gelu] = [0, 1, 2].map(|name| &logits[name][exit]);
+        let [relu, silu, gelu] = &logits;
+        for (exit, (relu, (silu, gelu))) in relu.iter().zip(silu.iter().zip(gelu)).enumerate() {
             assert!(relu != silu && silu != gelu && gelu != relu, "{kind}, exit {exit}");
         }
     }
