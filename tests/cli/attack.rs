@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::command::{assert_failure, assert_success, neokd, stdout};
 
 /// The golden network, converted.
-fn weights(folder: &Path) -> PathBuf {
+pub(crate) fn weights(folder: &Path) -> PathBuf {
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/small-cnn");
     let out = folder.join("weights.safetensors");
     let mut convert = neokd();

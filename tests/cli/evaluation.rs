@@ -2,25 +2,15 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
 
-use crate::attack::{journal_lines, without_seconds};
+use crate::attack::{journal_lines, weights, without_seconds};
 use crate::command::{assert_failure, assert_success, neokd, stdout, train};
 use crate::schema;
-
-/// The golden network, converted.
-fn weights(folder: &Path) -> PathBuf {
-    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/small-cnn");
-    let out = folder.join("weights.safetensors");
-    let mut convert = neokd();
-    convert.args(["convert", "--from"]).arg(golden.join("weights.safetensors")).arg("--model");
-    assert_success(&convert.arg(golden.join("model.toml")).arg("--out").arg(&out).output().unwrap());
-    out
-}
 
 fn evaluate(source: &Path, more: &[&str]) -> std::process::Output {
     let arguments = ["evaluate", "--device", "cpu", "--json", "--steps", "2", "--epsilon", "0.1"];
