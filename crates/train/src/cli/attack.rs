@@ -11,7 +11,7 @@ use super::progress::RobustnessBar;
 use super::{DataFlag, DeviceFlag, Output, norm};
 use crate::checkpoint::Contents;
 use crate::images::Source;
-use crate::robustness::{self, AttackName, Context, Evaluation, Header, Journal, Knobs, RobustnessReport, Run};
+use crate::robustness::{self, AttackName, Context, Evaluation, Header, Journal, Knobs, RobustnessReport, Run, Scored};
 use crate::stop::Stop;
 use crate::{Error, adversarial_file, device, files, policy_file};
 
@@ -116,20 +116,9 @@ pub(super) fn run(args: Args, out: &mut Output) -> Result<(), Error> {
         keep_pixels: args.out.is_some(),
         device: &device,
     };
-    let (mut journal, stop) = match &args.journal {
-        None => (Journal::none(), Stop::default()),
-        Some(path) => {
-            let header = Header::new(&evaluation, &device_name, &digest, &sources.digests);
-            (Journal::open(path, &header)?, Stop::on_signal()?)
-        }
-    };
-    if !journal.is_empty() && !args.json {
-        out.line(&format!("going on: {} batches are in the journal already", journal.len()))?;
-    }
-    let mut bar = RobustnessBar::new(evaluation.count * runs.len());
-    let scored = evaluation.run(&mut journal, &stop, &mut |progress| bar.show(progress));
-    bar.finish();
-    let scored = scored?;
+    let about = (device_name.as_str(), digest.as_str(), sources.digests.as_slice());
+    let say = (!args.json).then_some((&mut *out, "going on"));
+    let scored = carry_out(&evaluation, about, args.journal.as_deref(), say)?;
     let context = Context {
         device: &device_name,
         weights: [args.weights.display().to_string(), digest],
@@ -149,6 +138,30 @@ pub(super) fn run(args: Args, out: &mut Output) -> Result<(), Error> {
         true => out.line(&report.to_json()?),
         false => out.line(&robustness::render(&report)),
     }
+}
+
+/// Runs an evaluation with a bar, on from what its journal holds; `say` hears how much that is, after its own words.
+/// `about` is the device's name, the digest of the network and those of other networks, by run.
+pub(super) fn carry_out(
+    evaluation: &Evaluation<'_>,
+    about: (&str, &str, &[Option<String>]),
+    journal: Option<&Path>,
+    say: Option<(&mut Output, &str)>,
+) -> Result<Scored, Error> {
+    let (mut journal, stop) = match journal {
+        None => (Journal::none(), Stop::default()),
+        Some(path) => {
+            let (device, network, sources) = about;
+            (Journal::open(path, &Header::new(evaluation, device, network, sources))?, Stop::on_signal()?)
+        }
+    };
+    if let Some((out, words)) = say.filter(|_| !journal.is_empty()) {
+        out.line(&format!("{words}: {} batches are in the journal already", journal.len()))?;
+    }
+    let mut bar = RobustnessBar::new(evaluation.count * evaluation.runs.len());
+    let scored = evaluation.run(&mut journal, &stop, &mut |progress| bar.show(progress));
+    bar.finish();
+    scored
 }
 
 /// A network, and the SHA-256 of its file.

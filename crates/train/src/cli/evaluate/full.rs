@@ -9,10 +9,9 @@ use neokd_model::policy::Policy;
 use neokd_model::{Frozen, MultiExit, Network, weights};
 
 use crate::cli::Output;
-use crate::cli::progress::RobustnessBar;
+use crate::cli::attack::carry_out;
 use crate::images::Source;
-use crate::robustness::{self, AttackName, Context, Evaluation, Header, Journal, Knobs, RobustnessReport, Run};
-use crate::stop::Stop;
+use crate::robustness::{self, AttackName, Context, Evaluation, Knobs, RobustnessReport, Run};
 use crate::{Error, RunConfig};
 
 /// AutoAttack's published settings; what only other attacks look at is as `neokd attack` has it.
@@ -67,19 +66,8 @@ impl Full<'_> {
         };
         let encoded = weights::encode_network(&config.model, self.model);
         let digest = neokd_datasets::sha256_hex(&encoded.map_err(|error| Error::Config(error.to_string()))?);
-        let (mut journal, stop) = match self.journal {
-            None => (Journal::none(), Stop::default()),
-            Some(path) => {
-                let header = Header::new(&evaluation, device_name, &digest, &vec![None; runs.len()]);
-                (Journal::open(path, &header)?, Stop::on_signal()?)
-            }
-        };
-        if let Some(out) = say.filter(|_| !journal.is_empty()) {
-            out.line(&format!("AutoAttack goes on: {} batches are in the journal already", journal.len()))?;
-        }
-        let mut bar = RobustnessBar::new(evaluation.count * runs.len());
-        let scored = evaluation.run(&mut journal, &stop, &mut |progress| bar.show(progress));
-        bar.finish();
+        let about = (device_name, digest.as_str(), &*vec![None; runs.len()]);
+        let scored = carry_out(&evaluation, about, self.journal, say.map(|out| (out, "AutoAttack goes on")))?;
         let costs = self.model.costs();
         let context = Context {
             device: device_name,
@@ -90,7 +78,7 @@ impl Full<'_> {
             policy: self.policy,
             runs: &runs,
         };
-        let report = RobustnessReport::new(&context, &scored?);
+        let report = RobustnessReport::new(&context, &scored);
         Ok((runs, report))
     }
 }
