@@ -213,7 +213,7 @@ impl<'a> Fit<'a> {
             true => self.learn(state, &state.model, &lesson)?,
             false => self.learn_in_parts(state, &lesson)?,
         };
-        let Learned { gradients, total, loss, answers, passes } = learned;
+        let Learned { gradients, total, loss, answers, passes, .. } = learned;
 
         let progress = &mut state.progress;
         let rate = self.config.training.schedule.rate(progress.step, self.length.steps());
@@ -240,7 +240,7 @@ impl<'a> Fit<'a> {
         let gradients = GradientsParams::from_grads(gradients, &learner);
         let (total, loss) = read(&terms, total, state.progress.step + 1)?;
         let passes = adversarial.passes + extra + Passes::gradient(2 * lesson.data.batch.len());
-        Ok(Learned { gradients, total, loss, answers, passes })
+        Ok(Learned { gradients, share: lesson.share, total, loss, answers, passes })
     }
 
     /// The same with a part of the lesson on each device, all at once: data parallelism. The first device has
@@ -255,18 +255,15 @@ impl<'a> Fit<'a> {
             let others: Vec<_> = parts
                 .zip(&self.replicas)
                 .map(|(part, device)| {
-                    let share = part.share;
-                    let learns = move || {
+                    scope.spawn(move || {
                         let copy = state.model.valid().train().fork(device);
                         self.learn(state, &copy, &part.to_device(device))
-                    };
-                    (share, scope.spawn(learns))
+                    })
                 })
                 .collect();
-            sum.add(first.share, self.learn(state, &state.model, &first)?);
-            for (share, other) in others {
-                let learned = other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-                sum.add(share, learned);
+            sum.add(self.learn(state, &state.model, &first)?);
+            for other in others {
+                sum.add(other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?);
             }
             Ok(sum.finish())
         })

@@ -30,6 +30,8 @@ pub(crate) struct Answers {
 pub(crate) struct Learned {
     /// Of the loss times the lesson's share, so that those of all parts add up to the batch's.
     pub(crate) gradients: GradientsParams,
+    /// That share.
+    pub(crate) share: f64,
     /// The loss, a mean over images, and its terms.
     pub(crate) total: f32,
     pub(crate) loss: Vec<TermRecord>,
@@ -114,9 +116,9 @@ impl<'a> Sum<'a> {
         }
     }
 
-    /// Adds what was learned from a part that is such a share of the batch.
-    pub(crate) fn add(&mut self, share: f64, learned: Learned) {
-        let Learned { gradients, total, loss, answers, passes } = learned;
+    /// Adds what was learned from a part.
+    pub(crate) fn add(&mut self, part: Learned) {
+        let Learned { gradients, share, total, loss, answers, passes } = part;
         let plain = self.device.clone().without_autodiff();
         self.gradients.accumulate(self.model, gradients.to_device(&plain, self.model));
         let share = share as f32;
@@ -145,6 +147,6 @@ impl<'a> Sum<'a> {
         let answers =
             Answers { clean: joined(|answers| &answers.clean), adversarial: joined(|answers| &answers.adversarial) };
         let (total, loss, passes) = (self.total, self.loss, self.passes);
-        Learned { gradients: self.gradients.grads(), total, loss, answers, passes }
+        Learned { gradients: self.gradients.grads(), share: 1.0, total, loss, answers, passes }
     }
 }
