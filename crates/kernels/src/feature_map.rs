@@ -41,7 +41,7 @@ impl FeatureMap {
         #[cfg(feature = "flex")]
         let source = Source::of_each(maps.iter().map(|map| (&map.tensor, map.source.as_ref())));
         Self {
-            tensor: Tensor::cat(maps.into_iter().map(Self::into_tensor).collect(), 1),
+            tensor: crate::cat(maps.into_iter().map(Self::into_tensor).collect()),
             #[cfg(feature = "flex")]
             source,
         }

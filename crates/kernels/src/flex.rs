@@ -12,6 +12,7 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{AutodiffBackend, Backend, Dispatch, DispatchDevice, Flex, TensorMetadata, backend_extension};
 use burn::tensor::{DType, Tensor, TensorData};
 
+use crate::concatenation;
 use crate::convolution::{self, Wanted};
 use crate::geometry::Geometry;
 use crate::norm::{self, Maps};
@@ -47,6 +48,21 @@ pub(crate) fn conv2d(
 
 pub(crate) fn max_pool_2x2(input: Tensor<4>) -> Tensor<4> {
     Tensor::from_dispatch(<Dispatch as Kernels>::own_max_pool_2x2(input.into_dispatch()))
+}
+
+/// Two or three maps behind each other along the channels; others come back as they are.
+pub(crate) fn cat(maps: Vec<Tensor<4>>) -> Result<Tensor<4>, Vec<Tensor<4>>> {
+    let whole = match <[Tensor<4>; 2]>::try_from(maps) {
+        Ok(maps) => {
+            let [first, second] = maps.map(Tensor::into_dispatch);
+            <Dispatch as Kernels>::own_cat_2(first, second)
+        }
+        Err(maps) => {
+            let [first, second, third] = <[Tensor<4>; 3]>::try_from(maps)?.map(Tensor::into_dispatch);
+            <Dispatch as Kernels>::own_cat_3(first, second, third)
+        }
+    };
+    Ok(Tensor::from_dispatch(whole))
 }
 
 pub(crate) fn batch_norm_train(
@@ -92,6 +108,10 @@ trait Kernels: Backend {
 
     fn own_max_pool_2x2(input: FloatTensor<Self>) -> FloatTensor<Self>;
 
+    fn own_cat_2(first: FloatTensor<Self>, second: FloatTensor<Self>) -> FloatTensor<Self>;
+
+    fn own_cat_3(first: FloatTensor<Self>, second: FloatTensor<Self>, third: FloatTensor<Self>) -> FloatTensor<Self>;
+
     /// Mean and biased variance of each channel, `[2, channels]`; no gradient passes through them.
     fn own_moments(input: FloatTensor<Self>) -> FloatTensor<Self>;
 
@@ -125,6 +145,14 @@ impl Kernels for Flex {
 
     fn own_max_pool_2x2(input: FlexTensor) -> FlexTensor {
         pooled(&input).0
+    }
+
+    fn own_cat_2(first: FlexTensor, second: FlexTensor) -> FlexTensor {
+        joined(&[first, second])
+    }
+
+    fn own_cat_3(first: FlexTensor, second: FlexTensor, third: FlexTensor) -> FlexTensor {
+        joined(&[first, second, third])
     }
 
     fn own_moments(input: FlexTensor) -> FlexTensor {
@@ -185,6 +213,14 @@ impl<C: CheckpointStrategy> Kernels for Autodiff<Flex, C> {
             }
             OpsKind::UnTracked(prepared) => prepared.finish(pooled(&input).0),
         }
+    }
+
+    fn own_cat_2(first: FloatTensor<Self>, second: FloatTensor<Self>) -> FloatTensor<Self> {
+        tracked_cat::<C, 2>([first, second])
+    }
+
+    fn own_cat_3(first: FloatTensor<Self>, second: FloatTensor<Self>, third: FloatTensor<Self>) -> FloatTensor<Self> {
+        tracked_cat::<C, 3>([first, second, third])
     }
 
     fn own_moments(input: FloatTensor<Self>) -> FloatTensor<Self> {
@@ -293,6 +329,40 @@ impl Backward<Flex, 1> for MaxPool {
     }
 }
 
+fn tracked_cat<C: CheckpointStrategy, const N: usize>(
+    maps: [FloatTensor<Autodiff<Flex, C>>; N],
+) -> FloatTensor<Autodiff<Flex, C>> {
+    let nodes = maps.each_ref().map(|map| map.node());
+    let maps = maps.map(FloatTensor::<Autodiff<Flex, C>>::into_primitive);
+    let whole = joined(&maps);
+    match Concatenation.prepare::<C>(nodes).compute_bound().stateful() {
+        OpsKind::Tracked(prepared) => prepared.finish(maps.each_ref().map(shape), whole),
+        OpsKind::UnTracked(prepared) => prepared.finish(whole),
+    }
+}
+
+#[derive(Debug)]
+struct Concatenation;
+
+impl<const N: usize> Backward<Flex, N> for Concatenation {
+    /// Shapes of the parts.
+    type State = [[usize; 4]; N];
+
+    fn backward(self, ops: Ops<Self::State, N>, store: &mut GradientStore, _checkpointer: &mut Checkpointer) {
+        let gradient = store.consume::<Flex>(&ops.node).to_contiguous();
+        let mut start = 0;
+        for (node, shape) in ops.parents.into_iter().zip(ops.state) {
+            let [batch, channels, height, width] = shape;
+            let length = channels * height * width;
+            if let Some(node) = node {
+                let part = concatenation::backward(batch, gradient.storage(), start, length);
+                store.register::<Flex>(node.id, tensor(part, shape));
+            }
+            start += length;
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Normalization;
 
@@ -336,6 +406,18 @@ fn pooled(input: &FlexTensor) -> (FlexTensor, Vec<u8>) {
     let [batch, channels, height, width] = shape(input);
     let (output, places) = pool::forward(batch * channels, [height, width], input.to_contiguous().storage());
     (tensor(output, [batch, channels, height / 2, width / 2]), places)
+}
+
+/// # Panics
+/// If batch, height or width of the maps differ.
+fn joined(maps: &[FlexTensor]) -> FlexTensor {
+    let [batch, _, height, width] = shape(&maps[0]);
+    let fits = |map: &FlexTensor| matches!(shape(map), [b, _, h, w] if [b, h, w] == [batch, height, width]);
+    assert!(maps.iter().all(fits), "maps of a concatenation differ in batch, height or width");
+    let channels = maps.iter().map(|map| shape(map)[1]).sum();
+    let maps: Vec<FlexTensor> = maps.iter().map(|map| map.to_contiguous()).collect();
+    let parts: Vec<&[f32]> = maps.iter().map(|map| map.storage()).collect();
+    tensor(concatenation::forward(batch, &parts), [batch, channels, height, width])
 }
 
 fn shape(tensor: &FlexTensor) -> [usize; 4] {

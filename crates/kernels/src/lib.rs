@@ -1,4 +1,4 @@
-//! Convolution and pooling that are fast on the CPU, as plain functions on Burn tensors.
+//! Convolution, batch-norm, pooling and concatenation that are fast on the CPU, as plain functions on Burn tensors.
 //!
 //! On the Flex backend with 32-bit floats the work is done by this crate's own kernels, forward and
 //! backward; a gradient is computed only if something asked for it. On every other device, and for
@@ -11,6 +11,8 @@
 //! **Architecture invariant:** depends on no neokd crate, knows tensors and no network; has no
 //! `unsafe`.
 
+#[cfg(feature = "flex")]
+mod concatenation;
 #[cfg(feature = "flex")]
 mod convolution;
 mod feature_map;
@@ -118,6 +120,19 @@ pub fn batch_norm_train(
     let found = burn::tensor::module::batch_norm_train(input, gamma, beta, epsilon);
     let output = if relu_behind { relu(found.output) } else { found.output };
     Normalized { output: output.into(), mean: found.mean.detach(), variance: found.variance.detach() }
+}
+
+/// Puts the channels of several maps behind each other.
+fn cat(maps: Vec<Tensor<4>>) -> Tensor<4> {
+    #[cfg(feature = "flex")]
+    let maps = match maps.iter().all(flex::computes) {
+        true => match flex::cat(maps) {
+            Ok(whole) => return whole,
+            Err(maps) => maps,
+        },
+        false => maps,
+    };
+    Tensor::cat(maps, 1)
 }
 
 fn convolve(

@@ -495,3 +495,38 @@ fn maps_that_are_made_again_give_the_same_gradients() {
         assert!(run(true) == run(false), "kernel {kernel}, stride {stride}");
     }
 }
+
+/// Maps of 3, 5, 1 and 2 channels behind each other, and the gradients of those that are tracked, all but one.
+fn concatenated(parts: usize, batch: usize, cat: impl Fn(Vec<Tensor<4>>) -> Tensor<4>) -> Vec<Vec<u32>> {
+    let device = Device::flex().autodiff();
+    let mut random = Random(13);
+    let maps: Vec<Tensor<4>> =
+        [3, 5, 1, 2].into_iter().take(parts).map(|channels| random.tensor([batch, channels, 7, 5], &device)).collect();
+    let tracked = |(at, map): (usize, Tensor<4>)| if at == 1 { map } else { map.require_grad() };
+    let maps: Vec<Tensor<4>> = maps.into_iter().enumerate().map(tracked).collect();
+    // A part that is looked at a second time: its gradient has two origins.
+    let whole = cat(maps.clone());
+    let weights = random.tensor(whole.dims(), &device);
+    let gradients = ((whole.clone() * weights).sum() + maps[0].clone().powf_scalar(2.0).sum()).backward();
+    assert!(parts < 2 || maps[1].grad(&gradients).is_none());
+    let found = maps.iter().filter_map(|map| map.grad(&gradients)).map(|gradient| bits(&values(gradient)));
+    [bits(&values(whole))].into_iter().chain(found).collect()
+}
+
+#[test]
+fn maps_behind_each_other_have_the_values_and_gradients_of_burns_concatenation() {
+    for (parts, batch) in [(1, 4), (2, 1), (2, 9), (3, 4), (3, 1000), (4, 4)] {
+        let own = concatenated(parts, batch, |maps| {
+            FeatureMap::cat(maps.into_iter().map(FeatureMap::from).collect()).into_tensor()
+        });
+        assert!(own == concatenated(parts, batch, |maps| Tensor::cat(maps, 1)), "{parts} parts of {batch} images");
+    }
+}
+
+#[test]
+#[should_panic(expected = "differ in batch, height or width")]
+fn maps_of_other_sizes_are_not_put_behind_each_other() {
+    let device = Device::flex();
+    let maps = [[2, 3, 4, 4], [2, 3, 4, 5]].map(|shape| FeatureMap::from(Tensor::<4>::zeros(shape, &device)));
+    let _whole = FeatureMap::cat(maps.into());
+}
