@@ -1,8 +1,9 @@
 """The opponent of `cargo xtask bench --against pytorch`: the networks and steps of
 crates/train/benches/steps.rs in PyTorch, one line of JSON per command.
 
-Reads one command a line from standard input, `arm` as named below, runs that arm once and answers with
-`{"seconds": ..., "peak_bytes": ...}`. So the two sides can take turns, A B A B.
+Reads one command a line from standard input, `steps arm` with an arm named below, runs that arm so many
+times and answers with `{"seconds": ..., "peak_bytes": ...}`, the seconds of one. So the two sides can take
+turns, A B A B.
 
 Two opponents: `op` does what neokd does (parameters untracked in an attack, the prefix that an exit
 needs), `published` what the public code of Hu et al. 2020 does (every attack pass runs the whole network
@@ -291,11 +292,13 @@ def main():
     }
     print(json.dumps({"version": torch.__version__, "arms": list(arms)}), flush=True)
     for line in sys.stdin:
-        arm = arms[line.rstrip("\n")]
+        steps, name = line.rstrip("\n").split(" ", 1)
         forget_peak()
         started = time.perf_counter()
-        arm()
-        print(json.dumps({"seconds": time.perf_counter() - started, "peak_bytes": peak_bytes()}), flush=True)
+        for _ in range(int(steps)):
+            arms[name]()
+        seconds = (time.perf_counter() - started) / int(steps)
+        print(json.dumps({"seconds": seconds, "peak_bytes": peak_bytes()}), flush=True)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 //!
 //! `cargo xtask bench [--network NAME]... [--set KEY=VALUE]... [--device D] [--batch N] [--steps N]
 //! [--rounds N] [--json FILE] [--baseline FILE]`. Machines are shared and noisy: the arms take turns in every round, and ratios
-//! to a baseline or to an opponent are taken round by round.
+//! to a baseline or to an opponent are taken round by round. A turn of an arm lasts half a second or one
+//! step, whichever is longer: one short step between those of others measures caches and waking threads.
 //!
 //! `--growth` runs the NEO-KD step with other numbers of exits, attack steps and images and other image
 //! sizes instead, each in a process of its own, and prints what they cost beside the preset.
@@ -27,7 +28,7 @@ use neokd_model::{Frozen, MultiExit, Network};
 use neokd_train::batches::{self, LabelledBatch};
 use neokd_train::device::DeviceChoice;
 use neokd_train::optimizer::Optimizer;
-use neokd_train::{RunConfig, device, plan};
+use neokd_train::{RunConfig, device, plan, threads};
 use serde::{Deserialize, Serialize};
 
 /// Speed and memory of inference, attack and training steps.
@@ -97,17 +98,22 @@ struct ArmFigures {
     images_per_second: f64,
     /// Largest resident size during the arm, where the system tells.
     peak_bytes: Option<u64>,
-    /// Of each round.
+    /// Of a step, in each round.
     seconds: Vec<f64>,
-    /// Processor time of each round, all threads together, where the system tells.
+    /// Processor time of a step in each round, all threads together, where the system tells.
     #[serde(default)]
     processor_seconds: Vec<f64>,
 }
 
 type Arm<'a> = (String, Box<dyn FnMut() + 'a>);
 
+/// Least length of a turn, and most steps in it.
+const TURN_SECONDS: f64 = 0.5;
+const TURN_STEPS: f64 = 64.0;
+
 fn main() -> Result<(), Box<dyn Error>> {
     let args = Args::parse();
+    threads::compute_here_too();
     if args.growth {
         return args.network.iter().try_for_each(|network| growth(network, &args));
     }
@@ -161,22 +167,27 @@ fn measure(network: &str, args: &Args) -> Result<Figures, Box<dyn Error>> {
     arms.retain(|(arm, _)| args.arm.as_ref().is_none_or(|wanted| arm.contains(wanted.as_str())));
     let mut opponent = args.against.as_ref().and_then(|_| Opponent::start(network, args));
     let (mut own, mut theirs) = (BTreeMap::new(), BTreeMap::new());
+    let mut steps_of_turn = BTreeMap::new();
     for round in 0..=args.rounds {
         for (arm, step) in &mut arms {
+            // The first round warms up, and says how many steps a turn has.
+            let counts = round > 0;
+            let steps = steps_of_turn.get(arm).copied().unwrap_or(1);
             plan::forget_peak();
             let (started, processor) = (Instant::now(), processor_seconds());
-            step();
+            (0..steps).for_each(|_| step());
             device.sync().map_err(|error| format!("{error:?}"))?;
-            // The first round warms up.
-            let counts = round > 0;
+            let seconds = started.elapsed().as_secs_f64() / steps as f64;
             if counts {
-                let figures = note(&mut own, arm, started.elapsed().as_secs_f64(), plan::resident());
-                let spent = processor.zip(processor_seconds()).map(|(before, now)| now - before);
+                let figures = note(&mut own, arm, seconds, plan::resident());
+                let spent = processor.zip(processor_seconds()).map(|(before, now)| (now - before) / steps as f64);
                 figures.processor_seconds.extend(spent);
+            } else {
+                steps_of_turn.insert(arm.clone(), (TURN_SECONDS / seconds).ceil().clamp(1.0, TURN_STEPS) as usize);
             }
             let Some(opponent) = &mut opponent else { continue };
             for arm in opponent.arms.clone().iter().filter(|theirs| theirs.starts_with(arm.as_str())) {
-                let turn = opponent.run(arm)?;
+                let turn = opponent.run(arm, steps)?;
                 if counts {
                     note(&mut theirs, arm, turn.seconds, turn.peak_bytes);
                 }
@@ -234,6 +245,7 @@ struct Greeting {
 
 #[derive(Deserialize)]
 struct Turn {
+    /// Of one step.
     seconds: f64,
     peak_bytes: Option<u64>,
 }
@@ -268,8 +280,8 @@ impl Opponent {
         Ok(Self { name: format!("PyTorch {}", greeting.version), arms: greeting.arms, input, output, child })
     }
 
-    fn run(&mut self, arm: &str) -> Result<Turn, Box<dyn Error>> {
-        writeln!(self.input, "{arm}")?;
+    fn run(&mut self, arm: &str, steps: usize) -> Result<Turn, Box<dyn Error>> {
+        writeln!(self.input, "{steps} {arm}")?;
         let mut line = String::new();
         self.output.read_line(&mut line)?;
         Ok(serde_json::from_str(&line)?)

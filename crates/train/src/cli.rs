@@ -29,6 +29,7 @@ use neokd_attack::Norm;
 use crate::Error;
 use crate::device::DeviceChoice;
 use crate::error::EXIT_CODES;
+use crate::threads;
 
 use output::Output;
 
@@ -118,7 +119,9 @@ impl DataFlag {
 
 /// Parses the command line, does what it says, and gives the exit code.
 pub fn main() -> ExitCode {
-    let result = run(Cli::parse());
+    let cli = Cli::parse();
+    threads::compute_here_too();
+    let result = run(cli);
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -56,6 +56,7 @@ pub mod seeds;
 pub mod smoke;
 pub mod stop;
 pub mod targets;
+pub mod threads;
 pub mod training_attack;
 mod transfer;
 
