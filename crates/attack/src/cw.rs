@@ -8,10 +8,10 @@ use crate::aim::Aim;
 use crate::ascent::{Ascent, measure};
 use crate::loss::Loss;
 use crate::passes::Passes;
-use crate::pgd::{Pgd, per_image};
+use crate::pgd::Pgd;
 use crate::random::RandomKey;
 use crate::run::AttackError;
-use crate::survivors::{Candidates, Survivors};
+use crate::survivors::{Candidates, Part, Survivors};
 use crate::{Batch, Threat};
 
 /// The margin attack. Unlike the original it searches in a ball of given radius, Linf or L2, as all
@@ -36,41 +36,29 @@ impl Cw {
         threat: &Threat,
         key: RandomKey,
     ) -> Result<(Tensor<4>, Passes), AttackError> {
-        Survivors::all(batch).run(self.0.restarts, |part, restart| {
-            let pixels = self.climb(model, &part.batch, aim, threat, key.for_restart(restart as u64))?;
-            let (value, broken) = measure(model, &part.batch, aim, &Loss::Margin, &pixels);
-            let passes = (Passes::gradient(self.0.steps) + Passes::forward(2)).times(part.count());
-            Ok(Candidates { pixels, value, broken, passes })
-        })
+        Survivors::all(batch)
+            .run(self.0.restarts, |part, restart| self.climb(model, part, aim, threat, key.for_restart(restart as u64)))
     }
 
     fn climb<M: MultiExit>(
         &self,
         model: &Frozen<M>,
-        batch: &Batch,
+        part: &Part,
         aim: &Aim,
         threat: &Threat,
         key: RandomKey,
-    ) -> Result<Tensor<4>, AttackError> {
-        let clean = &batch.pixels;
+    ) -> Result<Candidates, AttackError> {
+        let (batch, clean) = (&part.batch, &part.batch.pixels);
+        let mut best: Option<Candidates> = None;
         let mut pixels = self.0.start(batch, threat, key);
-        let mut best: Option<(Tensor<4>, Tensor<1>)> = None;
         for _ in 0..self.0.steps {
-            let here = Ascent::at(model, batch, aim, &Loss::Margin, pixels)?;
-            best = Some(better(best, here.pixels.clone(), here.value));
-            pixels = threat.project(clean, threat.ascend(here.pixels, here.gradient, self.0.step_size));
+            let Ascent { pixels: here, value, gradient, broken } =
+                Ascent::at(model, batch, aim, &Loss::Margin, pixels)?;
+            pixels = threat.project(clean, threat.ascend(here.clone(), gradient, self.0.step_size));
+            let passes = Passes::gradient(part.count());
+            best = Some(Candidates { pixels: here, value, broken, passes }.or(best));
         }
-        let (value, _) = measure(model, batch, aim, &Loss::Margin, &pixels);
-        Ok(better(best, pixels, value).0)
-    }
-}
-
-fn better(best: Option<(Tensor<4>, Tensor<1>)>, pixels: Tensor<4>, value: Tensor<1>) -> (Tensor<4>, Tensor<1>) {
-    match best {
-        None => (pixels, value),
-        Some((best, most)) => {
-            let more = value.clone().greater(most.clone());
-            (best.mask_where(per_image(more.clone(), &pixels), pixels), most.mask_where(more, value))
-        }
+        let (value, broken) = measure(model, batch, aim, &Loss::Margin, &pixels);
+        Ok(Candidates { pixels, value, broken, passes: Passes::forward(part.count()) }.or(best))
     }
 }

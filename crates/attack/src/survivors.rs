@@ -33,6 +33,23 @@ pub(crate) struct Candidates {
     pub(crate) passes: Passes,
 }
 
+impl Candidates {
+    /// Per image the candidate of the larger value, the earlier one on a tie; what both cost.
+    pub(crate) fn or(self, earlier: Option<Self>) -> Self {
+        let Some(earlier) = earlier else {
+            return self;
+        };
+        let better = self.value.clone().greater(earlier.value.clone());
+        let broken = self.broken.bool_and(better.clone()).bool_or(earlier.broken.bool_and(better.clone().bool_not()));
+        Self {
+            pixels: earlier.pixels.mask_where(per_image(better.clone(), &self.pixels), self.pixels),
+            value: earlier.value.mask_where(better, self.value),
+            broken,
+            passes: earlier.passes + self.passes,
+        }
+    }
+}
+
 /// The images of a batch that one run is to attack.
 #[derive(Debug)]
 pub(crate) struct Part {
