@@ -145,9 +145,8 @@ impl<'a> Fit<'a> {
     ) -> Result<(), Error> {
         let mut log = MetricsLog::open(&run.metrics_path(), &state.progress)?;
         let started = Instant::now() - std::time::Duration::from_secs_f64(state.progress.seconds);
-        let save = |state: &mut TrainingState, log: &mut MetricsLog| {
+        let save = |state: &mut TrainingState| {
             state.progress.seconds = started.elapsed().as_secs_f64();
-            log.flush()?;
             state.save(self.config, &run.checkpoint_path())
         };
         while state.progress.epoch < self.length.epochs && !self.gives_up(state) {
@@ -172,19 +171,19 @@ impl<'a> Fit<'a> {
                     log.write_probe(record)?;
                 }
                 if stop.wanted(step) && step < self.length.steps() {
-                    save(state, &mut log)?;
+                    save(state)?;
                     return Err(Error::Interrupted { step, folder: run.folder().to_path_buf() });
                 }
                 let every = self.config.training.checkpoint_every_steps;
                 if every > 0 && step.is_multiple_of(every) {
-                    save(state, &mut log)?;
+                    save(state)?;
                 }
                 if self.gives_up(state) {
                     break;
                 }
             }
             if state.progress.position < self.length.steps_per_epoch {
-                return save(state, &mut log);
+                return save(state);
             }
             state.progress.epoch += 1;
             state.progress.position = 0;
@@ -192,7 +191,7 @@ impl<'a> Fit<'a> {
             if self.config.validation.transfer_images > 0 {
                 log.write_transfer(self.transfer(state)?)?;
             }
-            save(state, &mut log)?;
+            save(state)?;
         }
         Ok(())
     }

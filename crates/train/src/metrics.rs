@@ -1,10 +1,12 @@
 //! `metrics.jsonl`: one line per step and per look at held-out images.
 //!
+//! A line is in the file as soon as there is something to say, so a run can be followed.
+//!
 //! The lines hold nothing that depends on time or machine load, so the same run twice writes the
 //! same file. A resumed run cuts the file back to its checkpoint first.
 
 use std::fs::{File, OpenOptions};
-use std::io::{BufRead, BufReader, BufWriter, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -136,7 +138,7 @@ impl EpochMeans {
 #[derive(Debug)]
 pub struct MetricsLog {
     path: PathBuf,
-    file: BufWriter<File>,
+    file: File,
     means: EpochMeans,
 }
 
@@ -162,7 +164,7 @@ impl MetricsLog {
             files::write_atomically(path, text.as_bytes())?;
         }
         let file = OpenOptions::new().create(true).append(true).open(path).map_err(Error::io("open", path))?;
-        Ok(Self { path: path.to_path_buf(), file: BufWriter::new(file), means })
+        Ok(Self { path: path.to_path_buf(), file, means })
     }
 
     /// Adds a line for a step.
@@ -209,15 +211,8 @@ impl MetricsLog {
 
     fn write(&mut self, record: &Record) -> Result<(), Error> {
         let line = serde_json::to_string(record).map_err(std::io::Error::from);
-        line.and_then(|line| writeln!(self.file, "{line}")).map_err(Error::io("write", &self.path))
-    }
-
-    /// Hands everything written so far to the system.
-    ///
-    /// # Errors
-    /// [`Error::Io`] names the file.
-    pub fn flush(&mut self) -> Result<(), Error> {
-        self.file.flush().map_err(Error::io("write", &self.path))
+        let write = line.and_then(|line| self.file.write_all(format!("{line}\n").as_bytes()));
+        write.map_err(Error::io("write", &self.path))
     }
 }
 
