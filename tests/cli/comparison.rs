@@ -21,7 +21,7 @@ fn a_comparison_is_a_table_a_file_and_ordinary_runs_and_is_not_done_twice() {
     assert_success(&train(&out.join("ard-1"), &["--set", "training.loss.kind=ard", "--seed", "1"]));
     let first = compare(&out, "at,ard", &[]);
     assert_success(&first);
-    for part in ["[1/4] at, seed 1: training", "[3/4] ard, seed 1: training goes on after step 4", "max-average", "±"]
+    for part in ["[1/4] at, seed 1: training", "[2/4] ard, seed 1: training goes on after step 4", "max-average", "±"]
     {
         assert!(stdout(&first).contains(part), "{part}: {}", stdout(&first));
     }

@@ -45,33 +45,23 @@ pub(super) struct Args {
 
 pub(super) fn run(args: Args, out: &mut Output) -> Result<(), Error> {
     let methods = args.methods.iter().map(|name| Method::find(name)).collect::<Result<Vec<_>, _>>()?;
-    // Every configuration is checked before the first run starts.
-    let planned: Vec<(Method, Vec<RunConfig>)> = methods
-        .iter()
-        .map(|method| {
-            let configs = (1..=args.seeds).map(|seed| method.configure(&args.config, &args.set, seed));
-            Ok((*method, configs.collect::<Result<_, Error>>()?))
-        })
-        .collect::<Result<_, Error>>()?;
-    let Some(first) = planned.first().and_then(|(_, configs)| configs.first()) else {
+    // Every configuration is checked before the first run starts. The methods are complete for one seed before
+    // the next begins, so what an interrupted comparison has can be compared.
+    let of_seed = |seed| methods.iter().map(move |method| (method, seed));
+    let configured = |(method, seed): (&Method, u64)| Ok((*method, method.configure(&args.config, &args.set, seed)?));
+    let planned: Vec<(Method, RunConfig)> =
+        (1..=args.seeds).flat_map(of_seed).map(configured).collect::<Result<_, Error>>()?;
+    let Some((_, first)) = planned.first() else {
         return Err(Error::Config("--methods: give at least one".to_string()));
     };
     let devices = Devices::open(&[args.device.device])?;
     let data = train::load(first, &args.data)?;
-    let bench = Bench {
-        args: &args,
-        data,
-        devices,
-        stop: Stop::on_signal()?,
-        total: planned.iter().map(|(_, configs)| configs.len()).sum(),
-    };
+    let bench = Bench { args: &args, data, devices, stop: Stop::on_signal()?, total: planned.len() };
 
     let mut runs = Vec::new();
-    for (method, configs) in &planned {
-        for config in configs {
-            let folder = args.out.join(format!("{}-{}", method.name, config.seed));
-            runs.push(bench.carry_out(method, config, &folder, runs.len() + 1, out)?);
-        }
+    for (method, config) in &planned {
+        let folder = args.out.join(format!("{}-{}", method.name, config.seed));
+        runs.push(bench.carry_out(method, config, &folder, runs.len() + 1, out)?);
     }
     let comparison = Comparison::of(&runs);
     let json = serde_json::to_string_pretty(&comparison)
