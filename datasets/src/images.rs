@@ -3,6 +3,7 @@
 
 use std::fmt::Debug;
 use std::num::NonZeroUsize;
+use std::ops::Deref;
 use std::thread;
 
 use crate::augment::{Augmentation, augment_batch};
@@ -111,7 +112,11 @@ impl Images for ImageSet {
     }
 }
 
-impl<S: Images + ?Sized> Images for Box<S> {
+/// Whoever points to a set is as good as the set: a box, a reference.
+impl<P> Images for P
+where
+    P: Deref<Target: Images> + Debug + Send + Sync,
+{
     fn name(&self) -> &str {
         (**self).name()
     }

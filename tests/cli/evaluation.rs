@@ -198,6 +198,10 @@ fn a_full_evaluation_goes_on_from_half_a_journal_and_its_report_shows_it() {
     assert_failure(&full("2"), 2, &["autoattack.jsonl", "seed is 1 there and 2 here"]);
     fs::write(&journal, "some notes of mine\n").unwrap();
     assert_failure(&full("1"), 2, &["autoattack.jsonl", "is no journal"]);
+    let images = folder.path().join("images.safetensors");
+    let saving = ["--full", "--images", "4", "--save-adversarial", images.to_str().unwrap()];
+    assert_failure(&evaluate(&run, &saving), 2, &["is no journal"]);
+    assert!(!images.exists(), "a wrong journal is refused before anything is attacked");
     let kept = timeless(serde_json::from_slice(&fs::read(&out).unwrap()).unwrap());
     assert_eq!(kept, timeless(whole.clone()), "a refused evaluation leaves the report as it was");
 

@@ -10,9 +10,9 @@ use crate::batches::Batches;
 
 /// Images with labels.
 #[derive(Debug)]
-pub enum Source {
+pub enum Source<'a> {
     /// Of 8 bits a pixel, in memory or in their files.
-    Set(Box<dyn Images>),
+    Set(Box<dyn Images + 'a>),
     /// Any numbers from 0 to 1.
     Floats(FloatImages),
 }
@@ -20,7 +20,7 @@ pub enum Source {
 /// A batch of images on the device, with their labels on the host.
 pub type Looked = (Tensor<4>, Vec<usize>);
 
-impl Source {
+impl Source<'_> {
     /// Opens `name_or_path`: a file that ends in `.safetensors` with `images` (f32 in `[0, 1]` or u8, NCHW) and
     /// `labels`; the name of a data set, below the folder that `library` gives, whose test images are taken; or a
     /// folder or zip archive with a folder of images per class, likewise, its images scaled to `shape`.

@@ -51,7 +51,7 @@ pub struct Evaluation<'a> {
     /// The deployed policy, if there is one.
     pub policy: Option<&'a Policy>,
     /// The images.
-    pub images: &'a Source,
+    pub images: &'a Source<'a>,
     /// How many of them, from the start.
     pub count: usize,
     /// Images per pass; does not change the result.

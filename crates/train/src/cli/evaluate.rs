@@ -176,15 +176,8 @@ pub(super) fn run(args: Args, out: &mut Output) -> Result<(), Error> {
         training: training.as_ref(),
     };
     let program = program(&args, &setting, &model)?;
-    let mut report = score_targets(&setting, &model, &program)?;
-    if let Some(images) = args.checks.filter(|images| *images > 0) {
-        check(&setting, &model, &program, images, &mut report)?;
-    }
-    let examples = match args.source.is_dir() {
-        true => save_examples(&setting, &model, &program, &report, &args.source),
-        false => Ok(()),
-    };
-    if args.full {
+    // First, because it has a journal: a wrong one is refused at once, and going on repeats nothing that takes long.
+    let full = args.full.then(|| {
         let journal = journal(&args);
         let full = full::Full {
             config: &config,
@@ -195,7 +188,18 @@ pub(super) fn run(args: Args, out: &mut Output) -> Result<(), Error> {
             journal: journal.as_deref(),
             device: (&device, &device_name),
         };
-        let (runs, found) = full.run(&Source::Set(data.test), (!args.json).then_some(&mut *out))?;
+        full.run(&Source::Set(Box::new(&data.test)), (!args.json).then_some(&mut *out))
+    });
+    let full = full.transpose()?;
+    let mut report = score_targets(&setting, &model, &program)?;
+    if let Some(images) = args.checks.filter(|images| *images > 0) {
+        check(&setting, &model, &program, images, &mut report)?;
+    }
+    let examples = match args.source.is_dir() {
+        true => save_examples(&setting, &model, &program, &report, &args.source),
+        false => Ok(()),
+    };
+    if let Some((runs, found)) = full {
         report.join(&runs, found);
     }
     if let Some(path) = &args.out {

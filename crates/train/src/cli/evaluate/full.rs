@@ -45,7 +45,11 @@ pub(super) struct Full<'a> {
 
 impl Full<'_> {
     /// Attacks the test images and gives the runs and what they found; `say` hears what is in the journal already.
-    pub(super) fn run(&self, images: &Source, say: Option<&mut Output>) -> Result<(Vec<Run>, RobustnessReport), Error> {
+    pub(super) fn run(
+        &self,
+        images: &Source<'_>,
+        say: Option<&mut Output>,
+    ) -> Result<(Vec<Run>, RobustnessReport), Error> {
         let (config, (device, device_name)) = (self.config, self.device);
         let threats = [config.threat.threat()];
         let classes = self.model.classes();
