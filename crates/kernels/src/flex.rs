@@ -50,19 +50,15 @@ pub(crate) fn max_pool_2x2(input: Tensor<4>) -> Tensor<4> {
     Tensor::from_dispatch(<Dispatch as Kernels>::own_max_pool_2x2(input.into_dispatch()))
 }
 
-/// Two or three maps behind each other along the channels; others come back as they are.
-pub(crate) fn cat(maps: Vec<Tensor<4>>) -> Result<Tensor<4>, Vec<Tensor<4>>> {
-    let whole = match <[Tensor<4>; 2]>::try_from(maps) {
-        Ok(maps) => {
-            let [first, second] = maps.map(Tensor::into_dispatch);
-            <Dispatch as Kernels>::own_cat_2(first, second)
-        }
-        Err(maps) => {
-            let [first, second, third] = <[Tensor<4>; 3]>::try_from(maps)?.map(Tensor::into_dispatch);
-            <Dispatch as Kernels>::own_cat_3(first, second, third)
-        }
+/// Maps behind each other along the channels, if they are two or three.
+pub(crate) fn cat(maps: &[Tensor<4>]) -> Option<Tensor<4>> {
+    let part = |map: &Tensor<4>| map.clone().into_dispatch();
+    let whole = match maps {
+        [first, second] => <Dispatch as Kernels>::own_cat_2(part(first), part(second)),
+        [first, second, third] => <Dispatch as Kernels>::own_cat_3(part(first), part(second), part(third)),
+        _ => return None,
     };
-    Ok(Tensor::from_dispatch(whole))
+    Some(Tensor::from_dispatch(whole))
 }
 
 pub(crate) fn batch_norm_train(

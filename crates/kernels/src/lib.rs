@@ -125,13 +125,11 @@ pub fn batch_norm_train(
 /// Puts the channels of several maps behind each other.
 fn cat(maps: Vec<Tensor<4>>) -> Tensor<4> {
     #[cfg(feature = "flex")]
-    let maps = match maps.iter().all(flex::computes) {
-        true => match flex::cat(maps) {
-            Ok(whole) => return whole,
-            Err(maps) => maps,
-        },
-        false => maps,
-    };
+    if maps.iter().all(flex::computes)
+        && let Some(whole) = flex::cat(&maps)
+    {
+        return whole;
+    }
     Tensor::cat(maps, 1)
 }
 
