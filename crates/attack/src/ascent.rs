@@ -52,11 +52,7 @@ impl Ascent {
             pixels: self.pixels.mask_where(pixels.clone(), other.pixels.clone()),
             value: self.value.mask_where(images.clone(), other.value.clone()),
             gradient: self.gradient.mask_where(pixels, other.gradient.clone()),
-            broken: self
-                .broken
-                .clone()
-                .bool_and(images.clone().bool_not())
-                .bool_or(other.broken.clone().bool_and(images.clone())),
+            broken: self.broken.mask_where(images.clone(), other.broken.clone()),
         }
     }
 }

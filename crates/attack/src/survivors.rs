@@ -40,11 +40,10 @@ impl Candidates {
             return self;
         };
         let better = self.value.clone().greater(earlier.value.clone());
-        let broken = self.broken.bool_and(better.clone()).bool_or(earlier.broken.bool_and(better.clone().bool_not()));
         Self {
             pixels: earlier.pixels.mask_where(per_image(better.clone(), &self.pixels), self.pixels),
-            value: earlier.value.mask_where(better, self.value),
-            broken,
+            value: earlier.value.mask_where(better.clone(), self.value),
+            broken: earlier.broken.mask_where(better, self.broken),
             passes: earlier.passes + self.passes,
         }
     }
