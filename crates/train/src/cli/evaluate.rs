@@ -177,7 +177,7 @@ pub(super) fn run(args: Args, out: &mut Output) -> Result<(), Error> {
     };
     let program = program(&args, &setting, &model)?;
     // First, because it has a journal: a wrong one is refused at once, and going on repeats nothing that takes long.
-    let full = args.full.then(|| {
+    let full = if args.full {
         let journal = journal(&args);
         let full = full::Full {
             config: &config,
@@ -188,9 +188,10 @@ pub(super) fn run(args: Args, out: &mut Output) -> Result<(), Error> {
             journal: journal.as_deref(),
             device: (&device, &device_name),
         };
-        full.run(&Source::Set(Box::new(&data.test)), (!args.json).then_some(&mut *out))
-    });
-    let full = full.transpose()?;
+        Some(full.run(&Source::Set(Box::new(&data.test)), (!args.json).then_some(&mut *out))?)
+    } else {
+        None
+    };
     let mut report = score_targets(&setting, &model, &program)?;
     if let Some(images) = args.checks.filter(|images| *images > 0) {
         check(&setting, &model, &program, images, &mut report)?;
