@@ -4,12 +4,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use neokd_datasets::{DataSplits, Images, Storage, TreeOptions, open_tree};
+use neokd_evaluate::Error;
+use neokd_evaluate::stop::Stop;
 use neokd_model::weights;
-use neokd_train::checkpoint::TrainingState;
-use neokd_train::fit::{Fit, Silent};
-use neokd_train::run_dir::RunDir;
-use neokd_train::stop::Stop;
-use neokd_train::{Error, RunConfig};
+use neokd_train::RunConfig;
+use neokd_train::run::checkpoint::TrainingState;
+use neokd_train::run::run_dir::RunDir;
+use neokd_train::training::fit::{Fit, Silent};
 use serde_json::Value;
 
 use crate::command::{TINY, assert_failure, assert_success, neokd, stdout};

@@ -1,18 +1,18 @@
 //! Every other backend that is compiled in and present against Flex: logits, an attack step, a
 //! training step. Run it with, for example,
-//! `cargo test --release -p neokd-train --features vulkan --test parity`.
+//! `cargo test --release -p neokd --features vulkan --test parity`.
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 use burn::module::Module;
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor};
+use neokd::device::{self, DeviceChoice};
 use neokd_attack::{Attack, Pgd, Target, Threat, run};
 use neokd_distill::{Draw, LossConfig, LossInput, NeoKdConfig};
+use neokd_evaluate::batches;
 use neokd_model::weights::{self, TensorMap};
 use neokd_model::{Frozen, ModelConfig, MultiExit, SmallCnnConfig};
-use neokd_train::batches;
-use neokd_train::device::{self, DeviceChoice};
-use neokd_train::optimizer::{Optimizer, OptimizerConfig};
+use neokd_train::training::optimizer::{Optimizer, OptimizerConfig};
 
 /// What one device computes, on the host.
 struct Computed {

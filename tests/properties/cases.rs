@@ -3,8 +3,8 @@
 use burn::tensor::{Device, Tensor, TensorData};
 use neokd_attack::Batch;
 use neokd_datasets::DataSplits;
+use neokd_evaluate::batches;
 use neokd_model::{SmallCnn, SmallCnnConfig};
-use neokd_train::batches;
 
 pub(crate) fn network(device: &Device) -> SmallCnn {
     SmallCnnConfig::default().init(11, device)

@@ -4,12 +4,13 @@ use burn::module::Module;
 use burn::tensor::Device;
 use neokd_attack::Threat;
 use neokd_datasets::DataSplits;
+use neokd_evaluate::Error;
+use neokd_evaluate::stop::Stop;
 use neokd_model::{Frozen, Network, weights};
-use neokd_train::checkpoint::{self, Contents, TrainingState};
-use neokd_train::ema::EmaConfig;
-use neokd_train::stop::Stop;
-use neokd_train::training_attack::TrainingAttackConfig;
-use neokd_train::{Error, RunConfig};
+use neokd_train::RunConfig;
+use neokd_train::options::ema::EmaConfig;
+use neokd_train::options::training_attack::TrainingAttackConfig;
+use neokd_train::run::checkpoint::{self, Contents, TrainingState};
 
 use crate::cases::{batch, host};
 use crate::training::{metrics, train};
@@ -166,7 +167,7 @@ fn options_that_do_nothing_change_no_bit() {
 fn an_attack_in_training_mode_leaves_the_network_as_it_was() {
     let (device, data) = (Device::flex(), data());
     let model = config(&[]).model.init(1, &device).train();
-    let images = neokd_train::batches::collect(&data.train, &[0, 1, 2, 3], &device).unwrap().batch;
+    let images = neokd_evaluate::batches::collect(&data.train, &[0, 1, 2, 3], &device).unwrap().batch;
     let before = weights::collect(&model).unwrap();
     let frozen = Frozen::in_training_mode(&model);
     let attack = TrainingAttackConfig::FgsmRs(Default::default()).attack(&Threat::linf(0.1));

@@ -4,12 +4,13 @@ use std::path::Path;
 
 use burn::tensor::Device;
 use neokd_datasets::DataSplits;
+use neokd_evaluate::Error;
+use neokd_evaluate::stop::Stop;
 use neokd_model::weights;
-use neokd_train::checkpoint::TrainingState;
-use neokd_train::fit::{Fit, Silent};
-use neokd_train::run_dir::RunDir;
-use neokd_train::stop::Stop;
-use neokd_train::{Error, RunConfig};
+use neokd_train::RunConfig;
+use neokd_train::run::checkpoint::TrainingState;
+use neokd_train::run::run_dir::RunDir;
+use neokd_train::training::fit::{Fit, Silent};
 
 use crate::cases::data;
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::process;
 
-/// Every backend feature of neokd-train beside the default one, quickest to check first.
+/// Every backend feature of neokd beside the default one, quickest to check first.
 pub(crate) const ALL: [&str; 4] = ["ndarray", "wgpu", "vulkan", "cuda"];
 
 /// The features with these names, or all of them if there is no name.
@@ -38,7 +38,7 @@ pub(crate) fn run(root: &Path, names: &[&str]) -> anyhow::Result<u8> {
 pub(crate) fn check(root: &Path, name: &str) -> anyhow::Result<u8> {
     let mut cargo = process::cargo(root);
     cargo
-        .args(["check", "--package", "neokd-train"])
+        .args(["check", "--package", "neokd"])
         .args(["--no-default-features", "--features"])
         .arg(format!("flex,{name}"))
         .arg("--target-dir")

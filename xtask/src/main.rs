@@ -20,8 +20,8 @@ usage: cargo xtask <command>
 
   ci                    every check of the project, in order; stops at the first failure
   tidy                  test the repository itself: layout, architecture, text
-  features [NAME...]    type-check neokd-train with each backend: ndarray wgpu vulkan cuda
-  bench [ARGS...]       run the benchmark 'steps' of neokd-train
+  features [NAME...]    type-check neokd with each backend: ndarray wgpu vulkan cuda
+  bench [ARGS...]       run the benchmark 'steps' of neokd
   help                  print this text
 
 exit codes: 0 all well, 1 a check failed, 2 the command line is wrong; else that of the failed cargo";
@@ -91,7 +91,7 @@ fn run(task: Task) -> anyhow::Result<u8> {
 
 fn bench(root: &std::path::Path, args: &[String]) -> anyhow::Result<u8> {
     let mut cargo = process::cargo(root);
-    cargo.args(["bench", "--package", "neokd-train", "--bench", "steps", "--"]);
+    cargo.args(["bench", "--package", "neokd", "--bench", "steps", "--"]);
     process::timed("bench", cargo.args(args))
 }
 

@@ -10,18 +10,18 @@ use std::path::{Path, PathBuf};
 use neokd_attack::{AttackConfig, Target, ThreatConfig};
 use neokd_datasets::{Augmentation, KnownDataset, Storage};
 use neokd_distill::LossConfig;
+use neokd_evaluate::Error;
 use neokd_model::ModelConfig;
 use serde::{Deserialize, Serialize};
 use toml::Table;
 
-use crate::Error;
-use crate::awp::AwpConfig;
-use crate::cutmix::CutmixConfig;
-use crate::ema::EmaConfig;
-use crate::optimizer::OptimizerConfig;
-use crate::probe::ProbeConfig;
-use crate::schedule::ScheduleConfig;
-use crate::training_attack::{AttackMode, TrainingAttackConfig};
+use crate::options::awp::AwpConfig;
+use crate::options::cutmix::CutmixConfig;
+use crate::options::ema::EmaConfig;
+use crate::options::probe::ProbeConfig;
+use crate::options::training_attack::{AttackMode, TrainingAttackConfig};
+use crate::training::optimizer::OptimizerConfig;
+use crate::training::schedule::ScheduleConfig;
 
 pub use presets::{PRESETS, Preset};
 
@@ -181,7 +181,7 @@ mod defaults {
 impl DataConfig {
     /// The data set of this name, or the tree of images at this path, as it is: all of it, not augmented.
     pub fn of(name_or_path: &str) -> Self {
-        let path = crate::images::is_tree(name_or_path).then(|| PathBuf::from(name_or_path));
+        let path = neokd_evaluate::images::is_tree(name_or_path).then(|| PathBuf::from(name_or_path));
         let (train_images, resize, storage) = (0, None, Storage::Auto);
         Self { name: name_or_path.to_string(), path, resize, storage, train_images, augmentation: Augmentation::None }
     }
@@ -353,7 +353,7 @@ fn read(name_or_file: &str) -> Result<(String, Table), Error> {
             names.join(", ")
         )));
     }
-    let text = String::from_utf8(crate::files::read(path)?)
+    let text = String::from_utf8(neokd_evaluate::files::read(path)?)
         .map_err(|_| Error::Config(format!("{name_or_file}: not UTF-8 text; a configuration is TOML")))?;
     Ok((name_or_file.to_string(), parse_toml(name_or_file, &text)?))
 }

@@ -2,9 +2,8 @@
 
 use std::path::Path;
 
+use neokd_evaluate::{Error, files};
 use neokd_model::{ModelConfig, weights};
-
-use crate::{Error, files};
 
 /// Reads `model.toml` (the keys of a configuration's `[model]` section, or a whole configuration), or
 /// the configuration that a weights file or checkpoint carries.

@@ -13,7 +13,7 @@ struct Boundary {
     because: &'static str,
 }
 
-const BOUNDARIES: [Boundary; 5] = [
+const BOUNDARIES: [Boundary; 8] = [
     Boundary {
         manifest: "crates/model/Cargo.toml",
         forbidden: &["neokd"],
@@ -44,9 +44,27 @@ const BOUNDARIES: [Boundary; 5] = [
         allowed: &[],
         because: "a kernel knows tensors and nothing of the workspace",
     },
+    Boundary {
+        manifest: "crates/evaluate/Cargo.toml",
+        forbidden: &["neokd", "clap", "indicatif"],
+        allowed: &["neokd-model", "neokd-attack", "neokd-datasets"],
+        because: "an evaluation knows no training, no report and no command line",
+    },
+    Boundary {
+        manifest: "crates/train/Cargo.toml",
+        forbidden: &["neokd-report", "neokd-tests", "clap", "indicatif"],
+        allowed: &[],
+        because: "training knows no report and no command line",
+    },
+    Boundary {
+        manifest: "crates/report/Cargo.toml",
+        forbidden: &["neokd-kernels", "neokd-distill", "burn", "clap", "indicatif"],
+        allowed: &[],
+        because: "a report draws what it reads and computes no tensor",
+    },
 ];
 
-/// The crates that leave all input and output to neokd-train and neokd-datasets.
+/// The crates that leave all input and output to the crates above them.
 const PURE: [&str; 4] = ["crates/kernels/src/", "crates/model/src/", "crates/attack/src/", "crates/distill/src/"];
 
 const FILES: [&str; 3] = ["std::fs", "fs::", "File::"];
@@ -137,7 +155,7 @@ pub(crate) fn no_input_output(tree: &Tree) -> Vec<Failure> {
             line,
             rule: "no-input-output",
             what: format!("`{needle}` in a crate that does no input or output"),
-            cure: "return the value and let neokd-train read, write or print it",
+            cure: "return the value and let the crate above read, write or print it",
         }));
     }
     failures

@@ -1,8 +1,7 @@
 //! `--set key.path=value`: a typed change to a configuration.
 
+use neokd_evaluate::Error;
 use toml::{Table, Value};
-
-use crate::Error;
 
 /// Applies one `key.path=value` to a table.
 ///

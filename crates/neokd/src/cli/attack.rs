@@ -1,0 +1,253 @@
+//! `neokd attack`: named attacks on the images of a data set or file, with a verdict.
+
+use std::path::{Path, PathBuf};
+
+use burn::tensor::Device;
+use neokd_attack::{Norm, SlowdownGoal, Target, Threat, fraction};
+use neokd_evaluate::images::Source;
+use neokd_evaluate::robustness::{
+    self, AttackName, Context, Evaluation, Header, Journal, Knobs, RobustnessReport, Run, Scored,
+};
+use neokd_evaluate::stop::Stop;
+use neokd_evaluate::{Error, adversarial_file, files, policy_file};
+use neokd_model::policy::{Policy, Rule};
+use neokd_model::{Frozen, MultiExit, Network};
+use neokd_train::run::checkpoint::Contents;
+
+use super::progress::RobustnessBar;
+use super::{DataFlag, DeviceFlag, Output, norm};
+use crate::device;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// A weights file or checkpoint
+    #[arg(long, value_name = "FILE")]
+    weights: PathBuf,
+    /// A data set or a folder of images per class, whose test images are taken, or a safetensors file with images and
+    /// labels
+    #[arg(long = "data", value_name = "NAME|FOLDER|FILE")]
+    source: String,
+    /// fgsm, pgd, apgd-ce, apgd-dlr, apgd-t, cw, fab-t, square, slowdown, autoattack or transfer-from:WEIGHTS; several
+    #[arg(long, required = true, num_args = 1.., value_name = "NAME")]
+    attack: Vec<AttackName>,
+    /// What is maximised: single:EXIT, average, max-average or policy; repeatable [default: max-average]
+    #[arg(long, value_name = "OBJECTIVE")]
+    objective: Vec<Target>,
+    /// Radius in pixel units, for example 0.3 or 8/255; repeatable
+    #[arg(long, required = true, num_args = 1.., value_parser = fraction::parse)]
+    epsilon: Vec<f64>,
+    /// linf or l2
+    #[arg(long, default_value = "linf", value_parser = norm)]
+    norm: Norm,
+    /// Gradient steps [default: 20 of pgd, cw and slowdown, else 100]
+    #[arg(long)]
+    steps: Option<usize>,
+    /// Length of a step of pgd, cw and slowdown in pixel units [default: a quarter of epsilon]
+    #[arg(long, value_parser = fraction::parse)]
+    step_size: Option<f64>,
+    /// Independent runs
+    #[arg(long, default_value_t = 1)]
+    restarts: usize,
+    /// Whether pgd, cw and slowdown start from a random point of the ball
+    #[arg(
+        long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = true,
+        default_missing_value = "true", action = clap::ArgAction::Set
+    )]
+    random_start: bool,
+    /// Queries of square [default: 5000]
+    #[arg(long)]
+    queries: Option<usize>,
+    /// Classes that apgd-t and fab-t try, most likely first
+    #[arg(long, default_value_t = 9)]
+    targets: usize,
+    /// What slowdown is to achieve: slow, or slow-and-wrong
+    #[arg(long, default_value = "slow", value_parser = goal)]
+    goal: SlowdownGoal,
+    /// The deployed exit policy: confidence:T, entropy:T, patience:N, fixed:EXIT, budget:FILE [default: confidence:0.9
+    /// with slowdown, else none]
+    #[arg(long)]
+    policy: Option<String>,
+    /// The policy answers with the mean of the probabilities of all exits so far
+    #[arg(long)]
+    ensemble: bool,
+    /// Number of images from the start; 0 means all
+    #[arg(long, default_value_t = 0)]
+    images: usize,
+    /// Images per pass, and per line of the journal; does not change the result
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    batch_size: u32,
+    /// Images, from the start, that the verdict is measured on; 0 for no verdict
+    #[arg(long, default_value_t = 50)]
+    checks: usize,
+    /// Seed of the random starts and squares
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Keep finished batches in this file, and go on from those that it holds
+    #[arg(long, value_name = "FILE")]
+    journal: Option<PathBuf>,
+    /// Write the adversarial images, their labels and what every exit makes of them to this safetensors file
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// Print the report as JSON instead of a table
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    device: DeviceFlag,
+    #[command(flatten)]
+    data: DataFlag,
+}
+
+pub(super) fn run(args: Args, out: &mut Output) -> Result<(), Error> {
+    args.out.as_deref().map_or(Ok(()), |path| files::refuse_existing("--out", path))?;
+    let (device, device_name) = device::open(args.device.device)?;
+    let (network, digest) = open(&args.weights, &device)?;
+    let policy = deployed(&args, network.exits())?;
+    let runs = runs(&args, &network, policy.as_ref())?;
+    let sources = Sources::open(&runs, &network, &device)?;
+    let (shape, classes) = (network.input_shape(), network.classes());
+    let images = Source::open(&args.source, || args.data.folder(), shape, classes)?.of_classes(classes)?;
+    let evaluation = Evaluation {
+        model: &Frozen::new(&network),
+        runs: &runs,
+        sources: &sources.networks,
+        policy: policy.as_ref(),
+        images: &images,
+        count: images.count(args.images),
+        batch_size: args.batch_size as usize,
+        seed: args.seed,
+        checks: args.checks,
+        keep_pixels: args.out.is_some(),
+        device: &device,
+    };
+    let about = (device_name.as_str(), digest.as_str(), sources.digests.as_slice());
+    let say = (!args.json).then_some((&mut *out, "going on"));
+    let scored = carry_out(&evaluation, about, args.journal.as_deref(), say)?;
+    let context = Context {
+        device: &device_name,
+        weights: [args.weights.display().to_string(), digest],
+        data: images.name(),
+        seed: args.seed,
+        costs: &network.costs(),
+        policy: policy.as_ref(),
+        runs: &runs,
+    };
+    let report = RobustnessReport::new(&context, &scored);
+    if let Some(path) = &args.out {
+        let exits = network.exits();
+        let kept = runs.iter().zip(scored.runs).map(|(run, found)| (run.about(&found, exits), found.into()));
+        adversarial_file::write(path, kept.collect(), &scored.labels, shape)?;
+    }
+    match args.json {
+        true => out.line(&report.to_json()?),
+        false => out.line(&robustness::render(&report)),
+    }
+}
+
+/// Runs an evaluation with a bar, on from what its journal holds; `say` hears how much that is, after its own words.
+/// `about` is the device's name, the digest of the network and those of other networks, by run.
+pub(super) fn carry_out(
+    evaluation: &Evaluation<'_>,
+    about: (&str, &str, &[Option<String>]),
+    journal: Option<&Path>,
+    say: Option<(&mut Output, &str)>,
+) -> Result<Scored, Error> {
+    let (mut journal, stop) = match journal {
+        None => (Journal::none(), Stop::default()),
+        Some(path) => {
+            let (device, network, sources) = about;
+            (Journal::open(path, &Header::new(evaluation, device, network, sources))?, Stop::on_signal()?)
+        }
+    };
+    if let Some((out, words)) = say.filter(|_| !journal.is_empty()) {
+        out.line(&format!("{words}: {} batches are in the journal already", journal.len()))?;
+    }
+    let mut bar = RobustnessBar::new(evaluation.count * evaluation.runs.len());
+    let scored = evaluation.run(&mut journal, &stop, &mut |progress| bar.show(progress));
+    bar.finish();
+    scored
+}
+
+/// A network, and the SHA-256 of its file.
+fn open(path: &Path, device: &Device) -> Result<(Network, String), Error> {
+    let bytes = files::read(path)?;
+    let (_, network) = Contents::decode(path, &bytes)?.network(device)?;
+    Ok((network, neokd_datasets::sha256_hex(&bytes)))
+}
+
+fn deployed(args: &Args, exits: usize) -> Result<Option<Policy>, Error> {
+    match &args.policy {
+        Some(text) => policy_file::parse(text, args.ensemble, exits).map(Some),
+        None if args.attack.contains(&AttackName::Slowdown) => {
+            Ok(Some(Policy { rule: Rule::Confidence(vec![0.9]), ensemble: args.ensemble }))
+        }
+        None => Ok(None),
+    }
+}
+
+fn runs(args: &Args, network: &Network, policy: Option<&Policy>) -> Result<Vec<Run>, Error> {
+    let targets = if args.objective.is_empty() { vec![Target::MaxAverage] } else { args.objective.clone() };
+    if targets.contains(&Target::Policy) && policy.is_none() {
+        return Err(Error::Config("--objective policy: say which by --policy, for example confidence:0.9".to_string()));
+    }
+    let exits = network.exits();
+    if let Some(target) = targets.iter().find(|target| matches!(target, Target::Single(exit) if *exit >= exits)) {
+        return Err(Error::Config(format!("--objective {target}: the network has {exits} exits, counted from 0")));
+    }
+    let negative = args.epsilon.iter().find(|epsilon| !(epsilon.is_finite() && **epsilon >= 0.0));
+    if let Some(epsilon) = negative {
+        return Err(Error::Config(format!("--epsilon {epsilon}: must be a finite number, 0 or larger")));
+    }
+    let threats: Vec<Threat> = args.epsilon.iter().map(|&epsilon| Threat { norm: args.norm, epsilon }).collect();
+    let knobs = Knobs {
+        steps: args.steps,
+        step_size: args.step_size,
+        restarts: args.restarts,
+        random_start: args.random_start,
+        queries: args.queries,
+        targets: args.targets,
+        goal: args.goal,
+    };
+    robustness::plan(&args.attack, &targets, &threats, &knobs, network.classes())
+}
+
+/// The networks that transfers are from, by the place of their runs.
+struct Sources {
+    networks: Vec<Option<Frozen<Network>>>,
+    digests: Vec<Option<String>>,
+}
+
+impl Sources {
+    fn open(runs: &[Run], target: &Network, device: &Device) -> Result<Self, Error> {
+        let (mut networks, mut digests) = (Vec::new(), Vec::new());
+        for run in runs {
+            let AttackName::TransferFrom(path) = &run.name else {
+                networks.push(None);
+                digests.push(None);
+                continue;
+            };
+            let (network, digest) = open(path, device)?;
+            let takes = |network: &Network| (network.input_shape(), network.classes());
+            if takes(&network) != takes(target) {
+                return Err(Error::Config(format!(
+                    "--attack {}: takes {:?} images of {} classes, the attacked network {:?} of {}",
+                    run.name,
+                    network.input_shape(),
+                    network.classes(),
+                    target.input_shape(),
+                    target.classes()
+                )));
+            }
+            networks.push(Some(Frozen::new(&network)));
+            digests.push(Some(digest));
+        }
+        Ok(Self { networks, digests })
+    }
+}
+
+fn goal(text: &str) -> Result<SlowdownGoal, String> {
+    match text {
+        "slow" => Ok(SlowdownGoal::Slow),
+        "slow-and-wrong" => Ok(SlowdownGoal::SlowAndWrong),
+        _ => Err(format!("goal {text:?} is neither slow nor slow-and-wrong")),
+    }
+}

@@ -1,0 +1,25 @@
+//! `neokd smoke`.
+
+use std::time::Instant;
+
+use neokd_evaluate::Error;
+
+use super::{DeviceFlag, Output};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    device: DeviceFlag,
+}
+
+pub(super) fn run(args: Args, out: &mut Output) -> Result<(), Error> {
+    let started = Instant::now();
+    let (device, name) = crate::device::open(args.device.device)?;
+    out.line(&format!("device: {name}"))?;
+    let folder = tempfile::tempdir().map_err(Error::io("create a folder in", &std::env::temp_dir()))?;
+    crate::smoke::run(&device, folder.path(), &mut |stage, finding| out.line(&format!("ok  {stage}: {finding}")))?;
+    let memory = neokd_train::training::plan::resident()
+        .map(|bytes| format!(", at most {} MB", bytes / 1_000_000))
+        .unwrap_or_default();
+    out.line(&format!("all stages behaved: {:.1} s{memory}", started.elapsed().as_secs_f64()))
+}

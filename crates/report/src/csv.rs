@@ -1,0 +1,97 @@
+//! A report as a table of numbers for other programs, one number with its interval a line (RFC 4180).
+
+use neokd_evaluate::interval::Share;
+
+use crate::document::{AttackResult, Document};
+use crate::figures::policy_name;
+use crate::run::Run;
+
+const HEAD: &str = "run,method,seed,data,attack,norm,epsilon,steps,step_size,restarts,policy,exit,multiply_adds,\
+                    count,n,value,low,high\n";
+
+/// What `attack` says of images that are answered correctly whatever was tried, and of exits attacked alone.
+const ALL: &str = "all";
+const OWN: &str = "own exit";
+
+/// All accuracies of all runs. `attack` is empty for clean images, `policy` where an exit answers every image, `exit`
+/// where a policy chooses it.
+pub fn text(runs: &[Run]) -> String {
+    let mut text = HEAD.to_string();
+    for run in runs {
+        for document in run.documents() {
+            rows(run, document, &mut text);
+        }
+    }
+    text
+}
+
+fn rows(run: &Run, document: &Document, text: &mut String) {
+    let whose = [run.name.clone(), run.method(), document.seed.to_string(), run.setting("/data/name")];
+    let clean = (vec![String::new(); 6], &document.clean, &document.policies);
+    let attacks = document.attacks.iter().map(|attack| (attack_fields(attack), &attack.accuracy, &attack.policies));
+    for (attack, accuracy, policies) in std::iter::once(clean).chain(attacks) {
+        let beginning: Vec<String> = whose.iter().cloned().chain(attack).collect();
+        for (exit, share) in accuracy.exits.iter().enumerate() {
+            let cost = document.costs.get(exit).map_or(String::new(), |cost| cost.multiply_adds.to_string());
+            line(text, &beginning, [String::new(), exit.to_string(), cost], share);
+        }
+        for found in policies {
+            let middle = [policy_name(found), String::new(), found.multiply_adds.to_string()];
+            line(text, &beginning, middle, &found.accuracy);
+            if let Some(robust) = &found.robust {
+                line(text, &of_several(&beginning, ALL), [policy_name(found), String::new(), String::new()], robust);
+            }
+        }
+    }
+    for attack in &document.attacks {
+        let beginning: Vec<String> = whose.iter().cloned().chain(attack_fields(attack)).collect();
+        let own = attack.own.iter().enumerate().filter_map(|(exit, own)| Some((OWN, exit.to_string(), own.as_ref()?)));
+        let everywhere = attack.any_exit.iter().map(|share| (ALL, String::new(), share));
+        for (what, exit, share) in own.chain(everywhere) {
+            line(text, &of_several(&beginning, what), [String::new(), exit, String::new()], share);
+        }
+    }
+}
+
+/// The beginning of a line that is about an attack made of several, or about all of a report.
+fn of_several(beginning: &[String], what: &str) -> Vec<String> {
+    let mut beginning = beginning.to_vec();
+    beginning[4] = match beginning[4].as_str() {
+        "" => what.to_string(),
+        attack => format!("{attack}, {what}"),
+    };
+    beginning
+}
+
+fn attack_fields(attack: &AttackResult) -> Vec<String> {
+    let number = |value: Option<f64>| value.map_or(String::new(), |value| value.to_string());
+    let count = |value: Option<u64>| value.map_or(String::new(), |value| value.to_string());
+    vec![
+        attack.label(),
+        attack.norm.clone(),
+        number(attack.epsilon),
+        count(attack.steps),
+        number(attack.step_size),
+        count(attack.restarts),
+    ]
+}
+
+fn line(text: &mut String, beginning: &[String], middle: [String; 3], share: &Share) {
+    let numbers = [
+        share.count.to_string(),
+        share.n.to_string(),
+        share.value.to_string(),
+        share.low.to_string(),
+        share.high.to_string(),
+    ];
+    let fields = beginning.iter().chain(&middle).chain(&numbers).map(|field| quoted(field));
+    text.push_str(&fields.collect::<Vec<_>>().join(","));
+    text.push('\n');
+}
+
+fn quoted(field: &str) -> String {
+    match field.contains([',', '"', '\n', '\r']) {
+        true => format!("\"{}\"", field.replace('"', "\"\"")),
+        false => field.to_string(),
+    }
+}

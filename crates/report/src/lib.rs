@@ -1,0 +1,29 @@
+//! What came out and how it was made: one JSON for a run, and the tables, charts and pages made of it.
+//!
+//! ```text
+//! report       the JSON as it is written        document     the same as it is read, from any version
+//! run          a run directory gathered         history      its metrics
+//! comparison, compare   runs side by side, methods over seeds
+//! figures, chart        which charts there are, and how numbers become SVG
+//! html, markdown, csv, tensorboard, card, listing, table   the ways out
+//! ```
+//!
+//! **Invariant:** draws and computes no tensor. A page asks for no network, and all text on it is escaped.
+
+pub mod card;
+pub mod chart;
+pub mod compare;
+pub mod comparison;
+pub mod csv;
+pub mod document;
+pub mod figures;
+pub mod history;
+pub mod html;
+pub mod listing;
+pub mod markdown;
+pub mod report;
+pub mod run;
+mod table;
+pub mod tensorboard;
+
+pub use table::render;

@@ -1,7 +1,0 @@
-//! The `neokd` command.
-
-use std::process::ExitCode;
-
-fn main() -> ExitCode {
-    neokd_train::cli::main()
-}

@@ -1,0 +1,123 @@
+//! An alarm for catastrophic overfitting: a network trained against a single gradient step can become
+//! immune to that step and to nothing else (Wong et al. 2020, section 5.4; Andriushchenko and Flammarion
+//! 2020). A few held-out images under FGSM and under PGD tell, while it happens.
+
+use burn::tensor::Device;
+use neokd_attack::{AnyAttack, Pgd, Search, Target, Threat};
+use neokd_datasets::Images;
+use neokd_evaluate::Error;
+use neokd_evaluate::evaluate::Evaluation;
+use neokd_evaluate::interval::Share;
+use neokd_model::{Frozen, Network};
+use serde::{Deserialize, Serialize};
+
+use crate::options::training_attack::TrainingAttackConfig;
+use crate::run::metrics::ProbeRecord;
+
+/// FGSM accuracy below which nothing is called overfitted.
+const HIGH: f64 = 0.5;
+/// PGD accuracy has collapsed where it is below this share of FGSM accuracy.
+const COLLAPSED: f64 = 0.3;
+
+/// Settings of the probe.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ProbeConfig {
+    /// `single-step` (where the training attack is one step), `always` or `never`.
+    pub when: When,
+    /// Look every so many steps.
+    pub every_steps: u64,
+    /// Number of held-out images, the first of the validation split.
+    pub images: usize,
+    /// Steps of the PGD attack, each a quarter of epsilon.
+    pub steps: usize,
+}
+
+impl Default for ProbeConfig {
+    fn default() -> Self {
+        Self { when: When::SingleStep, every_steps: 100, images: 64, steps: 10 }
+    }
+}
+
+/// When to look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum When {
+    /// While the training attack is a single step.
+    #[default]
+    SingleStep,
+    /// Whatever the training attack.
+    Always,
+    /// Never.
+    Never,
+}
+
+impl ProbeConfig {
+    /// Why this makes no sense, if so: the key inside the section, and the cure.
+    pub fn problem(&self) -> Option<String> {
+        let numbers = [("every_steps", self.every_steps), ("images", self.images as u64), ("steps", self.steps as u64)];
+        let zero = numbers.into_iter().find(|(_, value)| *value == 0)?;
+        Some(format!("{} = 0: must be at least 1; when = \"never\" switches the probe off", zero.0))
+    }
+
+    /// Whether to look after `step` steps of training with `attack`.
+    pub fn is_due(&self, step: u64, attack: &TrainingAttackConfig) -> bool {
+        let wanted = match self.when {
+            When::SingleStep => attack.is_single_step(),
+            When::Always => true,
+            When::Never => false,
+        };
+        wanted && step.is_multiple_of(self.every_steps)
+    }
+
+    /// Accuracy of every exit on held-out images under FGSM and PGD on the average of the exits.
+    ///
+    /// # Errors
+    /// As [`Evaluation::run`].
+    pub fn look(
+        &self,
+        model: &Frozen<Network>,
+        set: &dyn Images,
+        threat: &Threat,
+        key: u64,
+        step: u64,
+        device: &Device,
+    ) -> Result<ProbeRecord, Error> {
+        let pgd = Pgd { steps: self.steps, step_size: threat.epsilon / 4.0, random_start: true, restarts: 1 };
+        let attacks = [Pgd::fgsm(threat), pgd].map(|pgd| AnyAttack::new(Target::Average, Search::Pgd(pgd)));
+        let scored = Evaluation {
+            model,
+            set,
+            images: self.images,
+            batch_size: self.images,
+            attacks: &attacks,
+            threat,
+            key,
+            policies: &[],
+            device,
+        }
+        .run(&mut |_| {})?;
+        let mut attacked = scored.attacks.into_iter().map(|attack| attack.exits);
+        let (fgsm, pgd) = (attacked.next().unwrap_or_default(), attacked.next().unwrap_or_default());
+        Ok(ProbeRecord { step, collapsed: collapsed(&fgsm, &pgd), fgsm, pgd })
+    }
+}
+
+/// Exits with high FGSM accuracy whose PGD accuracy is a small part of it.
+fn collapsed(fgsm: &[Share], pgd: &[Share]) -> Vec<usize> {
+    let pairs = fgsm.iter().zip(pgd).enumerate();
+    let overfitted = pairs.filter(|(_, (fgsm, pgd))| fgsm.value >= HIGH && pgd.value < COLLAPSED * fgsm.value);
+    overfitted.map(|(exit, _)| exit).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_exit_that_is_immune_to_one_step_alone_has_collapsed() {
+        let shares = |counts: [u64; 4]| counts.map(|count| Share::new(count, 100));
+        let fgsm = shares([95, 95, 30, 60]);
+        assert_eq!(collapsed(&fgsm, &shares([2, 80, 1, 40])), [0]);
+    }
+}

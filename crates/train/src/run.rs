@@ -1,0 +1,6 @@
+//! A run on disk.
+
+pub mod best;
+pub mod checkpoint;
+pub mod metrics;
+pub mod run_dir;

@@ -1,0 +1,8 @@
+//! The training loop and what it leans on.
+
+pub mod fit;
+mod lesson;
+pub mod methods;
+pub mod optimizer;
+pub mod plan;
+pub mod schedule;

@@ -1,0 +1,471 @@
+//! The training loop.
+//!
+//! For every batch: freeze a copy of the network, attack it, run the network on the clean and on the
+//! adversarial images, add up the loss terms of all exits, step, log. Randomness is keyed by epoch,
+//! step and example, so the loop can be left after any step and entered again there.
+
+use std::ops::Range;
+use std::thread;
+use std::time::Instant;
+
+use burn::module::Module;
+use burn::optim::GradientsParams;
+use burn::tensor::{Device, Tensor};
+use neokd_attack::{Adversarial, AnyAttack, Passes, Search, Threat, Transfer};
+use neokd_datasets::{DataSplits, Images};
+use neokd_distill::{Draw, ExitLoss, LossInput, LossTerms, Memory};
+use neokd_evaluate::Error;
+use neokd_evaluate::batches::{self, Batches, LabelledBatch};
+use neokd_evaluate::evaluate::Evaluation;
+use neokd_evaluate::interval::Share;
+use neokd_evaluate::seeds::{Purpose, key};
+use neokd_evaluate::stop::Stop;
+use neokd_model::{Frozen, MultiExit, Network, weights};
+
+use crate::RunConfig;
+use crate::config::PassesConfig;
+use crate::options::targets::Targets;
+use crate::options::training_attack::{AttackMode, TrainingAttack};
+use crate::run::best::Best;
+use crate::run::checkpoint::{Progress, TrainingState};
+use crate::run::metrics::{MetricsLog, ProbeRecord, StepRecord, TermRecord, TransferRecord, ValidationRecord};
+use crate::run::run_dir::RunDir;
+use crate::training::lesson::{Answers, Learned, Lesson, Sum};
+
+/// Who watches a run: a progress bar, or nobody.
+pub trait Observer {
+    /// A step is done.
+    fn step(&mut self, record: &StepRecord, plan: &Length);
+    /// Held-out images were looked at.
+    fn validated(&mut self, record: &ValidationRecord);
+    /// Exits withstand one gradient step and not many: catastrophic overfitting.
+    fn alarmed(&mut self, _record: &ProbeRecord) {}
+}
+
+/// Nobody watches.
+#[derive(Debug, Default)]
+pub struct Silent;
+
+impl Observer for Silent {
+    fn step(&mut self, _record: &StepRecord, _plan: &Length) {}
+
+    fn validated(&mut self, _record: &ValidationRecord) {}
+}
+
+/// How long a run is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Length {
+    /// Passes over the training images.
+    pub epochs: u64,
+    /// Steps of one epoch.
+    pub steps_per_epoch: u64,
+    /// Images of one step.
+    pub batch_size: usize,
+}
+
+impl Length {
+    /// The length that a configuration asks for, on so many training images.
+    pub fn of(config: &RunConfig, images: usize) -> Self {
+        let training = &config.training;
+        let images = images_used(config, images);
+        let all = batches::steps_per_epoch(images, training.batch_size);
+        let steps = if training.steps_per_epoch > 0 { all.min(training.steps_per_epoch) } else { all };
+        Self { epochs: training.epochs, steps_per_epoch: steps as u64, batch_size: training.batch_size.min(images) }
+    }
+
+    /// Steps of the whole run.
+    pub fn steps(&self) -> u64 {
+        self.epochs * self.steps_per_epoch
+    }
+}
+
+/// How many of `images` training images the configuration lets in.
+fn images_used(config: &RunConfig, images: usize) -> usize {
+    match config.data.train_images {
+        0 => images,
+        limit => images.min(limit),
+    }
+}
+
+/// One run: what is fixed while it trains.
+pub struct Fit<'a> {
+    config: &'a RunConfig,
+    training_images: &'a dyn Images,
+    held_out: &'a dyn Images,
+    device: &'a Device,
+    attack: TrainingAttack,
+    threat: Threat,
+    loss: Box<dyn ExitLoss + Send + Sync>,
+    length: Length,
+    replicas: Vec<Device>,
+}
+
+impl<'a> Fit<'a> {
+    /// Prepares a run.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if data and network do not fit together.
+    pub fn new<S: Images>(config: &'a RunConfig, data: &'a DataSplits<S>, device: &'a Device) -> Result<Self, Error> {
+        let threat = config.threat.threat();
+        let loss = config.training.loss.init(config.model.exits());
+        Ok(Self {
+            config,
+            training_images: &data.train,
+            held_out: &data.validation,
+            device,
+            attack: config.training.attack.attack(&threat),
+            threat,
+            loss: loss.map_err(|why| Error::Config(format!("training.loss.{why}")))?,
+            length: Length::of(config, data.train.len()),
+            replicas: Vec::new(),
+        })
+    }
+
+    /// The same run on further devices too: each learns from its part of every batch. Batch-norm then looks at
+    /// parts, so the number of devices is part of what is trained.
+    pub fn with_replicas(self, replicas: Vec<Device>) -> Self {
+        Self { replicas, ..self }
+    }
+
+    /// How long the run is.
+    pub fn length(&self) -> Length {
+        self.length
+    }
+
+    /// Trains from `state` to the end, or until `stop` asks; the state is saved either way.
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`] after a requested stop; [`Error::Diverged`], [`Error::Attack`],
+    /// [`Error::Data`], [`Error::Io`].
+    pub fn run(
+        &self,
+        state: &mut TrainingState,
+        run: &RunDir,
+        stop: &Stop,
+        observer: &mut dyn Observer,
+    ) -> Result<(), Error> {
+        let mut log = MetricsLog::open(&run.metrics_path(), &state.progress)?;
+        let started = Instant::now() - std::time::Duration::from_secs_f64(state.progress.seconds);
+        let save = |state: &mut TrainingState| {
+            state.progress.seconds = started.elapsed().as_secs_f64();
+            state.save(self.config, &run.checkpoint_path())
+        };
+        while state.progress.epoch < self.length.epochs && !self.gives_up(state) {
+            for batch in self.batches(state.progress.epoch, state.progress.position..self.length.steps_per_epoch) {
+                let record = self.step(state, &batch?)?;
+                observer.step(&record, &self.length);
+                log.write_step(record)?;
+
+                let step = state.progress.step;
+                if self.looks_at(step) {
+                    let record = self.validate(state)?;
+                    self.keep_best(state, &record, run)?;
+                    observer.validated(&record);
+                    log.write_validation(record)?;
+                }
+                if self.config.validation.probe.is_due(step, &self.config.training.attack) {
+                    let record = self.probe_overfitting(state)?;
+                    if !record.collapsed.is_empty() {
+                        state.progress.alarm.get_or_insert(step);
+                        observer.alarmed(&record);
+                    }
+                    log.write_probe(record)?;
+                }
+                if stop.wanted(step) && step < self.length.steps() {
+                    save(state)?;
+                    return Err(Error::Interrupted { step, folder: run.folder().to_path_buf() });
+                }
+                let every = self.config.training.checkpoint_every_steps;
+                if every > 0 && step.is_multiple_of(every) {
+                    save(state)?;
+                }
+                if self.gives_up(state) {
+                    break;
+                }
+            }
+            if state.progress.position < self.length.steps_per_epoch {
+                return save(state);
+            }
+            state.progress.epoch += 1;
+            state.progress.position = 0;
+            log.write_epoch(&state.progress)?;
+            if self.config.validation.transfer_images > 0 {
+                log.write_transfer(self.transfer(state)?)?;
+            }
+            save(state)?;
+        }
+        Ok(())
+    }
+
+    /// One step on the first batch, outside any run: what a step costs.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub fn probe(&self, state: &mut TrainingState) -> Result<(), Error> {
+        self.batches(0, 0..1).try_for_each(|batch| self.step(state, &batch?).map(|_| ()))
+    }
+
+    /// One training step.
+    fn step(&self, state: &mut TrainingState, data: &LabelledBatch) -> Result<StepRecord, Error> {
+        let lesson = self.lesson(&state.progress, data);
+        let data = &lesson.data;
+        let learned = match self.replicas.is_empty() {
+            true => self.learn(state, &state.model, &lesson)?,
+            false => self.learn_in_parts(state, &lesson)?,
+        };
+        let Learned { gradients, total, loss, answers, passes, .. } = learned;
+
+        let progress = &mut state.progress;
+        let rate = self.config.training.schedule.rate(progress.step, self.length.steps());
+        state.model = state.optimizer.step(rate, state.model.clone(), gradients);
+        if let (Some(ema), Some(average)) = (self.config.training.ema, state.average.take()) {
+            state.average = Some(ema.update(average, &state.model, progress.step));
+        }
+        if let (Some(remember), Some(predictions)) = (self.loss.remember(), &mut state.predictions) {
+            predictions.update(remember, &data.batch.examples, &answers.clean, &answers.adversarial)?;
+        }
+        progress.step += 1;
+        progress.position += 1;
+        progress.passes += passes;
+        Ok(StepRecord { step: progress.step, epoch: progress.epoch, rate, total, loss })
+    }
+
+    /// What `model`, the network of `state` or a copy of it, learns from a lesson on its device.
+    fn learn(&self, state: &TrainingState, model: &Network, lesson: &Lesson) -> Result<Learned, Error> {
+        let adversarial = self.perturb(&state.progress, model, lesson)?;
+        let (learner, extra) = self.learner(state, model, lesson, &adversarial.pixels);
+        let (terms, answers) = self.judge(state, &learner, lesson, &adversarial.pixels);
+        let total = terms.total();
+        let gradients = total.clone().mul_scalar(lesson.share).backward();
+        let gradients = GradientsParams::from_grads(gradients, &learner);
+        let (total, loss) = read(&terms, total, state.progress.step + 1)?;
+        let passes = adversarial.passes + extra + Passes::gradient(2 * lesson.data.batch.len());
+        Ok(Learned { gradients, share: lesson.share, total, loss, answers, passes })
+    }
+
+    /// The same with a part of the lesson on each device, all at once: data parallelism. The first device has
+    /// the network itself, whose batch-norm statistics so follow the first part, the others have copies.
+    fn learn_in_parts(&self, state: &TrainingState, lesson: &Lesson) -> Result<Learned, Error> {
+        let mut parts = lesson.split(1 + self.replicas.len()).into_iter();
+        let Some(first) = parts.next() else {
+            return self.learn(state, &state.model, lesson);
+        };
+        let mut sum = Sum::new(&state.model, self.device);
+        thread::scope(|scope| {
+            let others: Vec<_> = parts
+                .zip(&self.replicas)
+                .map(|(part, device)| {
+                    scope.spawn(move || {
+                        let copy = state.model.valid().train().fork(device);
+                        self.learn(state, &copy, &part.to_device(device))
+                    })
+                })
+                .collect();
+            sum.add(self.learn(state, &state.model, &first)?);
+            for other in others {
+                sum.add(other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?);
+            }
+            Ok(sum.finish())
+        })
+    }
+
+    /// Attacks the batch, with a frozen copy of the network.
+    fn perturb(&self, progress: &Progress, model: &Network, lesson: &Lesson) -> Result<Adversarial, Error> {
+        let seed = self.config.seed;
+        let frozen = match self.config.training.attack_mode {
+            AttackMode::Evaluation => Frozen::new(model),
+            AttackMode::Training => {
+                model.reseed(lesson.key(key(seed, Purpose::AttackDropout, progress.step)));
+                Frozen::in_training_mode(model)
+            }
+        };
+        let key = key(seed, Purpose::TrainingAttack, progress.epoch);
+        Ok(self.attack.perturb(&frozen, &lesson.data.batch, key)?)
+    }
+
+    /// The batch as it is learned from: boxes exchanged, targets mixed and smoothed, where asked for.
+    fn lesson(&self, progress: &Progress, data: &LabelledBatch) -> Lesson {
+        let training = &self.config.training;
+        if training.cutmix.is_none() && training.label_smoothing == 0.0 {
+            return Lesson::new(data.clone(), None);
+        }
+        let classes = self.config.model.classes();
+        let targets = Targets::one_hot(&data.labels, classes);
+        let (data, targets) = match training.cutmix {
+            Some(cutmix) => cutmix.mix(data, targets, classes, key(self.config.seed, Purpose::Cutmix, progress.step)),
+            None => (data.clone(), targets),
+        };
+        let targets = targets.smoothed(training.label_smoothing).to_device(self.device);
+        Lesson::new(data, Some(targets))
+    }
+
+    /// The network whose loss is lowered: the trained one, or with AWP its worst neighbour; and what it
+    /// took to find that.
+    fn learner(
+        &self,
+        state: &TrainingState,
+        model: &Network,
+        lesson: &Lesson,
+        adversarial: &Tensor<4>,
+    ) -> (Network, Passes) {
+        let awp = self.config.training.awp.filter(|awp| self.done(&state.progress) >= awp.start);
+        let Some(awp) = awp else {
+            return (model.clone(), Passes::default());
+        };
+        // A copy with batch-norm statistics of its own: this pass must not count as training.
+        let copy = model.valid().train();
+        let (terms, _) = self.judge(state, &copy, lesson, adversarial);
+        let uphill = GradientsParams::from_grads(terms.total().backward(), &copy);
+        (awp.worst_neighbour(model.clone(), uphill), Passes::gradient(2 * lesson.data.batch.len()))
+    }
+
+    /// The loss of `model`, term by term, and its answers.
+    fn judge(
+        &self,
+        state: &TrainingState,
+        model: &Network,
+        lesson: &Lesson,
+        adversarial: &Tensor<4>,
+    ) -> (LossTerms, Answers) {
+        model.reseed(lesson.key(key(self.config.seed, Purpose::Dropout, state.progress.step)));
+        let data = &lesson.data;
+        let device = data.batch.pixels.device();
+        let answers = self.answers(model, data, adversarial);
+        let heads = model.head_weights();
+        let averages = state.predictions.as_ref().map(|kept| kept.of(&data.batch.examples, &device));
+        let done = self.done(&state.progress);
+        let terms = self.loss.terms(LossInput {
+            targets: lesson.targets.as_ref(),
+            heads: &heads,
+            memory: averages.as_ref().map(|averages| Memory { averages, done }),
+            ..LossInput::new(&answers.clean, &answers.adversarial, &data.batch.labels, self.draw(&state.progress, data))
+        });
+        (terms, answers)
+    }
+
+    /// Runs the network on the clean and on the adversarial images.
+    fn answers(&self, model: &Network, data: &LabelledBatch, adversarial: &Tensor<4>) -> Answers {
+        let (clean, adversarial) = (data.batch.pixels.clone(), adversarial.clone());
+        match self.config.training.passes {
+            PassesConfig::Separate => Answers {
+                clean: model.forward(clean).as_slice().to_vec(),
+                adversarial: model.forward(adversarial).as_slice().to_vec(),
+            },
+            PassesConfig::Joint => {
+                let both = model.forward(Tensor::cat(vec![clean, adversarial], 0));
+                let half = data.batch.len();
+                let part = |from| both.as_slice().iter().map(|exit| exit.clone().narrow(0, from, half)).collect();
+                Answers { clean: part(0), adversarial: part(half) }
+            }
+        }
+    }
+
+    /// Share of the training that is done, in `[0, 1)`.
+    fn done(&self, progress: &Progress) -> f64 {
+        progress.step as f64 / self.length.steps() as f64
+    }
+
+    /// Where the loss's random numbers come from at this step.
+    fn draw<'b>(&self, progress: &Progress, data: &'b LabelledBatch) -> Draw<'b> {
+        let seed = self.config.seed;
+        Draw {
+            run: key(seed, Purpose::FixedPartition, 0),
+            epoch: key(seed, Purpose::Partition, progress.epoch),
+            step: key(seed, Purpose::BatchPartition, progress.step),
+            examples: &data.batch.examples,
+            labels: &data.labels,
+        }
+    }
+
+    /// The batches at the given positions of an epoch.
+    fn batches(&self, epoch: u64, positions: Range<u64>) -> Batches<'a> {
+        let images = images_used(self.config, self.training_images.len());
+        let order = batches::epoch_order(images, self.config.seed, epoch);
+        let (from, to) = (positions.start as usize, positions.end as usize);
+        let plan = order.chunks(self.length.batch_size).take(to).skip(from).map(<[usize]>::to_vec).collect();
+        let view = batches::training_view(self.config.data.augmentation, self.config.seed, epoch);
+        Batches::new(self.training_images, plan, view, self.device)
+    }
+
+    fn looks_at(&self, step: u64) -> bool {
+        let every = self.config.validation.every_steps;
+        step == self.length.steps() || (every > 0 && step.is_multiple_of(every))
+    }
+
+    /// Accuracy on the first held-out training images, clean and under the training attack.
+    fn validate(&self, state: &TrainingState) -> Result<ValidationRecord, Error> {
+        let scored = Evaluation {
+            model: &Frozen::new(state.judged()),
+            set: self.held_out,
+            images: self.config.validation.images,
+            batch_size: self.config.evaluation.batch_size,
+            attacks: &[AnyAttack::from(&self.attack.inside_the_ball())],
+            threat: &self.threat,
+            key: key(self.config.seed, Purpose::Validation, 0),
+            policies: &[],
+            device: self.device,
+        }
+        .run(&mut |_| {})?;
+        let robust = scored.attacks.into_iter().next().map(|attack| attack.exits).unwrap_or_default();
+        Ok(ValidationRecord { step: state.progress.step, clean: scored.clean, robust })
+    }
+
+    /// How the training attack on one exit carries over to the others, on the first held-out training images.
+    fn transfer(&self, state: &TrainingState) -> Result<TransferRecord, Error> {
+        let (frozen, search) = (Frozen::new(state.judged()), Search::Pgd(self.attack.inside_the_ball().pgd));
+        let (images, batch_size) = (self.config.validation.transfer_images, self.config.evaluation.batch_size);
+        let key = key(self.config.seed, Purpose::Validation, 2);
+        let mut found = Transfer::default();
+        for data in Batches::in_order(self.held_out, images, batch_size, self.device) {
+            found += Transfer::measure(&frozen, &data?.batch, &search, &self.threat, key)?;
+        }
+        let row = |row: &Vec<u64>| row.iter().map(|&count| Share::new(count, found.images)).collect();
+        let Progress { step, epoch, .. } = state.progress;
+        Ok(TransferRecord { step, epoch, matrix: found.fooled.iter().map(row).collect() })
+    }
+
+    /// Remembers the best look so far and writes its network, where that is asked for.
+    fn keep_best(&self, state: &mut TrainingState, look: &ValidationRecord, run: &RunDir) -> Result<(), Error> {
+        if !self.config.validation.keep_best {
+            return Ok(());
+        }
+        let best = Best::after(state.progress.best, look);
+        state.progress.best = Some(best);
+        if !best.is_of(look.step) {
+            return Ok(());
+        }
+        let path = run.best_path();
+        let bytes = weights::encode_network(&self.config.model, state.judged()).map_err(Error::weights(&path))?;
+        neokd_evaluate::files::write_atomically(&path, &bytes)
+    }
+
+    /// Whether so many looks were no better than the best that the training is over.
+    fn gives_up(&self, state: &TrainingState) -> bool {
+        let patience = self.config.validation.patience;
+        patience > 0 && state.progress.best.is_some_and(|best| best.looks_since >= patience)
+    }
+
+    /// Looks at the trained network, not at its average, under one gradient step and under many.
+    fn probe_overfitting(&self, state: &TrainingState) -> Result<ProbeRecord, Error> {
+        let frozen = Frozen::new(&state.model);
+        let (probe, key) = (self.config.validation.probe, key(self.config.seed, Purpose::Validation, 1));
+        probe.look(&frozen, self.held_out, &self.threat, key, state.progress.step, self.device)
+    }
+}
+
+/// The loss's values on the host, in one read.
+fn read(terms: &LossTerms, total: Tensor<1>, step: u64) -> Result<(f32, Vec<TermRecord>), Error> {
+    let all = Tensor::cat(vec![total.without_autodiff(), terms.for_log()], 0);
+    let values: Vec<f32> = all.into_data().try_into_vec().map_err(|error| Error::unreadable(&error))?;
+    if values.iter().any(|value| !value.is_finite()) {
+        return Err(Error::Diverged { step });
+    }
+    let mut rest = &values[1..];
+    let records = terms.terms.iter().map(|term| {
+        let (exits, later) = rest.split_at(term.weights.len());
+        rest = later;
+        TermRecord { name: term.name.to_string(), exits: exits.to_vec() }
+    });
+    let records = records.collect();
+    Ok((values[0], records))
+}

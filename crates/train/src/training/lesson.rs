@@ -1,0 +1,152 @@
+//! What a training step learns from, and what it has learned: of a whole batch, or of its parts on several
+//! devices, put together again.
+
+use burn::optim::{GradientsAccumulator, GradientsParams};
+use burn::tensor::{Device, Tensor};
+use neokd_attack::{Batch, Passes};
+use neokd_evaluate::batches::LabelledBatch;
+use neokd_model::Network;
+
+use crate::run::metrics::TermRecord;
+
+/// A batch as it is learned from.
+pub(crate) struct Lesson {
+    pub(crate) data: LabelledBatch,
+    /// `[batch, classes]` where the labels alone are not the targets.
+    pub(crate) targets: Option<Tensor<2>>,
+    /// Which part of a batch it is, from 0.
+    pub(crate) part: u64,
+    /// Its share of the batch.
+    pub(crate) share: f64,
+}
+
+/// Logits of all exits on the clean and on the adversarial images.
+pub(crate) struct Answers {
+    pub(crate) clean: Vec<Tensor<2>>,
+    pub(crate) adversarial: Vec<Tensor<2>>,
+}
+
+/// What was learned from a lesson.
+pub(crate) struct Learned {
+    /// Of the loss times the lesson's share, so that those of all parts add up to the batch's.
+    pub(crate) gradients: GradientsParams,
+    /// That share.
+    pub(crate) share: f64,
+    /// The loss, a mean over images, and its terms.
+    pub(crate) total: f32,
+    pub(crate) loss: Vec<TermRecord>,
+    pub(crate) answers: Answers,
+    pub(crate) passes: Passes,
+}
+
+impl Lesson {
+    /// A whole batch.
+    pub(crate) fn new(data: LabelledBatch, targets: Option<Tensor<2>>) -> Self {
+        Self { data, targets, part: 0, share: 1.0 }
+    }
+
+    /// Parts of nearly equal size, at most as many as there are images, in order.
+    pub(crate) fn split(&self, parts: usize) -> Vec<Self> {
+        let images = self.data.labels.len();
+        let parts = parts.min(images);
+        let cut = |part: usize| part * images / parts;
+        (0..parts).map(|part| self.narrow(part as u64, cut(part), cut(part + 1))).collect()
+    }
+
+    fn narrow(&self, part: u64, from: usize, to: usize) -> Self {
+        let Batch { pixels, labels, examples } = &self.data.batch;
+        let batch = Batch {
+            pixels: pixels.clone().narrow(0, from, to - from),
+            labels: labels.clone().narrow(0, from, to - from),
+            examples: examples[from..to].to_vec(),
+        };
+        Self {
+            data: LabelledBatch { batch, labels: self.data.labels[from..to].to_vec() },
+            targets: self.targets.as_ref().map(|targets| targets.clone().narrow(0, from, to - from)),
+            part,
+            share: (to - from) as f64 / self.data.labels.len() as f64,
+        }
+    }
+
+    /// The same on another device.
+    pub(crate) fn to_device(&self, device: &Device) -> Self {
+        let Batch { pixels, labels, examples } = &self.data.batch;
+        let plain = device.clone().without_autodiff();
+        let batch = Batch {
+            pixels: pixels.clone().to_device(&plain),
+            labels: labels.clone().to_device(&plain),
+            examples: examples.clone(),
+        };
+        Self {
+            data: LabelledBatch { batch, labels: self.data.labels.clone() },
+            targets: self.targets.as_ref().map(|targets| targets.clone().to_device(&plain)),
+            part: self.part,
+            share: self.share,
+        }
+    }
+
+    /// A key of this step as one of this part of it; that of the first part is the step's own.
+    pub(crate) fn key(&self, of_step: u64) -> u64 {
+        of_step.wrapping_add(self.part.wrapping_mul(0x9e37_79b9_7f4a_7c15))
+    }
+}
+
+/// What was learned from the parts of a batch, put together on one device.
+pub(crate) struct Sum<'a> {
+    device: &'a Device,
+    model: &'a Network,
+    gradients: GradientsAccumulator<Network>,
+    total: f32,
+    loss: Vec<TermRecord>,
+    answers: Vec<Answers>,
+    passes: Passes,
+}
+
+impl<'a> Sum<'a> {
+    /// Nothing learned yet by `model`, which is on `device`.
+    pub(crate) fn new(model: &'a Network, device: &'a Device) -> Self {
+        Self {
+            device,
+            model,
+            gradients: GradientsAccumulator::new(),
+            total: 0.0,
+            loss: Vec::new(),
+            answers: Vec::new(),
+            passes: Passes::default(),
+        }
+    }
+
+    /// Adds what was learned from a part.
+    pub(crate) fn add(&mut self, part: Learned) {
+        let Learned { gradients, share, total, loss, answers, passes } = part;
+        let plain = self.device.clone().without_autodiff();
+        self.gradients.accumulate(self.model, gradients.to_device(&plain, self.model));
+        let share = share as f32;
+        self.total += share * total;
+        if self.loss.is_empty() {
+            self.loss =
+                loss.iter().map(|term| TermRecord { exits: vec![0.0; term.exits.len()], ..term.clone() }).collect();
+        }
+        for (sum, term) in self.loss.iter_mut().zip(&loss) {
+            sum.exits.iter_mut().zip(&term.exits).for_each(|(sum, value)| *sum += share * value);
+        }
+        let here = |exits: Vec<Tensor<2>>| {
+            exits.into_iter().map(|exit| exit.without_autodiff().to_device(&plain)).collect::<Vec<_>>()
+        };
+        self.answers.push(Answers { clean: here(answers.clean), adversarial: here(answers.adversarial) });
+        self.passes += passes;
+    }
+
+    /// Everything together; answers are in the order of the parts.
+    pub(crate) fn finish(mut self) -> Learned {
+        let exits = self.answers.first().map_or(0, |answers| answers.clean.len());
+        let joined = |of: fn(&Answers) -> &Vec<Tensor<2>>| {
+            let parts = |exit: usize| self.answers.iter().map(|answers| of(answers)[exit].clone()).collect();
+            (0..exits).map(|exit| Tensor::cat(parts(exit), 0)).collect()
+        };
+        let answers =
+            Answers { clean: joined(|answers| &answers.clean), adversarial: joined(|answers| &answers.adversarial) };
+        let (total, loss, passes) = (self.total, self.loss, self.passes);
+        Learned { gradients: self.gradients.grads(), share: 1.0, total, loss, answers, passes }
+    }
+}
