@@ -6,7 +6,7 @@ use neokd_attack::Threat;
 use neokd_datasets::DataSplits;
 use neokd_evaluate::Error;
 use neokd_evaluate::stop::Stop;
-use neokd_model::{Frozen, Network, weights};
+use neokd_model::{Frozen, ModelConfig, Network, weights};
 use neokd_train::RunConfig;
 use neokd_train::options::ema::EmaConfig;
 use neokd_train::options::training_attack::TrainingAttackConfig;
@@ -122,7 +122,7 @@ fn the_average_is_what_a_checkpoint_stands_for_and_both_networks_can_be_read() {
     let expected = weights::collect(state.average.as_ref().unwrap()).unwrap();
     assert_eq!(read(checkpoint::load_network(&file, &device).unwrap().1), expected);
     let last = weights::collect(&state.model).unwrap();
-    assert_eq!(read(Contents::read(&file).unwrap().last_network(&device).unwrap().1), last);
+    assert_eq!(read(Contents::<ModelConfig>::read(&file).unwrap().last_network(&device).unwrap().1), last);
     assert_ne!(last, expected);
 }
 

@@ -9,6 +9,7 @@
 //! This crate knows no attack, no loss and no data set.
 
 mod activation;
+mod backbone;
 pub mod calibration;
 mod conv_norm;
 mod cost;
@@ -26,6 +27,7 @@ mod small_cnn;
 pub mod weights;
 
 pub use activation::Activation;
+pub use backbone::Backbone;
 pub use cost::{CostCounter, ExitCost};
 pub use dropout::Dropout;
 pub use initializer::Initializer;

@@ -21,7 +21,7 @@ use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use sha2::{Digest, Sha256};
 
-use crate::{ModelConfig, Network};
+use crate::{Backbone, ModelConfig, Network};
 
 /// Key of the header entry that holds the model's TOML.
 pub const MODEL_KEY: &str = "neokd.model";
@@ -297,7 +297,7 @@ pub fn digest(tensors: &TensorMap, metadata: &Metadata) -> String {
 ///
 /// # Errors
 /// As [`collect`] and [`encode`].
-pub fn encode_network(config: &ModelConfig, network: &Network) -> Result<Vec<u8>, WeightsError> {
+pub fn encode_network<B: Backbone>(config: &B, network: &B::Network) -> Result<Vec<u8>, WeightsError> {
     encode(&collect(network)?, &Metadata::from([(MODEL_KEY.to_string(), model_toml(config)?)]))
 }
 
@@ -307,7 +307,7 @@ pub fn encode_network(config: &ModelConfig, network: &Network) -> Result<Vec<u8>
 /// As [`decode`] and [`apply`]; [`WeightsError::Header`] if the file does not say which network.
 pub fn decode_network(bytes: &[u8], device: &Device) -> Result<(ModelConfig, Network), WeightsError> {
     let (tensors, metadata) = decode(bytes)?;
-    let config = read_model(&metadata)?;
+    let config: ModelConfig = read_model(&metadata)?;
     let network = apply(config.init(0, device), tensors)?;
     Ok((config, network))
 }
@@ -316,7 +316,7 @@ pub fn decode_network(bytes: &[u8], device: &Device) -> Result<(ModelConfig, Net
 ///
 /// # Errors
 /// [`WeightsError::Header`] if it cannot be written as TOML.
-pub fn model_toml(config: &ModelConfig) -> Result<String, WeightsError> {
+pub fn model_toml<B: Backbone>(config: &B) -> Result<String, WeightsError> {
     toml::to_string(config).map_err(|error| header_error(&error))
 }
 
@@ -324,11 +324,11 @@ pub fn model_toml(config: &ModelConfig) -> Result<String, WeightsError> {
 ///
 /// # Errors
 /// [`WeightsError::Header`] if there is none or it is not valid.
-pub fn read_model(metadata: &Metadata) -> Result<ModelConfig, WeightsError> {
+pub fn read_model<B: Backbone>(metadata: &Metadata) -> Result<B, WeightsError> {
     let Some(text) = metadata.get(MODEL_KEY) else {
         return Err(header_error(&"missing"));
     };
-    let config: ModelConfig = toml::from_str(text).map_err(|error| header_error(&error))?;
+    let config: B = toml::from_str(text).map_err(|error| header_error(&error))?;
     match config.problem() {
         Some(why) => Err(header_error(&why)),
         None => Ok(config),

@@ -9,8 +9,8 @@ use neokd_evaluate::evaluate::Scores;
 use neokd_evaluate::interval::Share;
 use neokd_evaluate::reliability::Calibration;
 use neokd_evaluate::robustness::{self, EpsilonReport, RobustnessReport, RunReport, Transfers};
-use neokd_model::ExitCost;
 use neokd_model::policy::Policy;
+use neokd_model::{Backbone, ExitCost, ModelConfig};
 use neokd_train::RunConfig;
 use neokd_train::run::checkpoint::Progress;
 use serde::{Deserialize, Serialize};
@@ -22,7 +22,8 @@ pub const SCHEMA: &str = "neokd.report/1";
 
 /// A report; the JSON has these fields.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Report {
+#[serde(bound = "B: Backbone")]
+pub struct Report<B = ModelConfig> {
     /// [`SCHEMA`].
     pub schema: String,
     /// Versions of what computed it.
@@ -30,7 +31,7 @@ pub struct Report {
     /// Seed of everything random.
     pub seed: u64,
     /// The configuration, fully resolved.
-    pub config: RunConfig,
+    pub config: RunConfig<B>,
     /// Which device computed it.
     pub device: String,
     /// The images.
@@ -231,9 +232,9 @@ impl Deployment {
 
 /// What a report is made of, beside the scores.
 #[derive(Clone, Copy, Debug)]
-pub struct Context<'a, S> {
+pub struct Context<'a, S, B = ModelConfig> {
     /// The configuration.
-    pub config: &'a RunConfig,
+    pub config: &'a RunConfig<B>,
     /// The images.
     pub data: &'a DataSplits<S>,
     /// Name of the device.
@@ -244,10 +245,10 @@ pub struct Context<'a, S> {
     pub training: Option<&'a TrainingReport>,
 }
 
-impl Report {
+impl<B: Backbone> Report<B> {
     /// Puts scores and their circumstances together.
     pub fn new<S: Images>(
-        context: Context<'_, S>,
+        context: Context<'_, S, B>,
         threat: &Threat,
         attacks: &[AnyAttack],
         deployment: &Deployment,

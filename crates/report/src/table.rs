@@ -10,7 +10,7 @@ use crate::report::{AttackReport, PolicyReport, Report};
 pub(crate) const POLICIES: usize = 8;
 
 /// The table and, above it, what its numbers are.
-pub fn render(report: &Report) -> String {
+pub fn render<B>(report: &Report<B>) -> String {
     let mut table = Table::new();
     table.load_style(UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
     let mut header = vec!["exit".to_string(), "M multiply-adds".to_string(), "clean".to_string()];
@@ -39,7 +39,7 @@ pub fn render(report: &Report) -> String {
 }
 
 /// Whether the accuracies under attack are to be believed, where that was checked.
-fn verdicts(report: &Report) -> String {
+fn verdicts<B>(report: &Report<B>) -> String {
     let judged = report.attacks.iter().filter_map(|attack| Some((attack, attack.verdict.as_ref()?)));
     let lines = judged.map(|(attack, verdict)| {
         let reasons: String = verdict.reasons.iter().map(|reason| format!("\n  {}", reason.text)).collect();
@@ -50,7 +50,7 @@ fn verdicts(report: &Report) -> String {
 
 /// A line per exit policy, of many only the deployed one: mean cost, accuracy on clean and on attacked images, and what
 /// withstands everything.
-fn policies(report: &Report) -> String {
+fn policies<B>(report: &Report<B>) -> String {
     if report.policies.is_empty() {
         return String::new();
     }
@@ -92,7 +92,7 @@ fn name(attack: &AttackReport) -> String {
     }
 }
 
-fn caption(report: &Report) -> String {
+fn caption<B>(report: &Report<B>) -> String {
     let attack = report.attacks.first().map(describe).unwrap_or_default();
     format!(
         "Accuracy in % with 95 % interval on {} {} test images, seed {}{attack}",

@@ -11,7 +11,7 @@ use neokd_attack::{AttackConfig, Target, ThreatConfig};
 use neokd_datasets::{Augmentation, KnownDataset, Storage};
 use neokd_distill::LossConfig;
 use neokd_evaluate::Error;
-use neokd_model::ModelConfig;
+use neokd_model::{Backbone, ModelConfig};
 use serde::{Deserialize, Serialize};
 use toml::Table;
 
@@ -27,13 +27,13 @@ pub use presets::{PRESETS, Preset};
 
 /// Everything that determines a run; the same configuration and machine give the same bits.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RunConfig {
+#[serde(deny_unknown_fields, bound = "B: Backbone")]
+pub struct RunConfig<B = ModelConfig> {
     /// Seed of everything random.
     #[serde(default = "defaults::seed")]
     pub seed: u64,
     /// The network.
-    pub model: ModelConfig,
+    pub model: B,
     /// The images.
     pub data: DataConfig,
     /// How far an image may be moved, in training and evaluation.
@@ -203,6 +203,16 @@ impl RunConfig {
     /// # Errors
     /// [`Error::Config`].
     pub fn parse(source: &str, text: &str, overrides: &[String]) -> Result<Self, Error> {
+        Self::from_toml(source, text, overrides)
+    }
+}
+
+impl<B: Backbone> RunConfig<B> {
+    /// As [`parse`](RunConfig::parse), for a network of one's own: the `model` section holds its settings.
+    ///
+    /// # Errors
+    /// [`Error::Config`].
+    pub fn from_toml(source: &str, text: &str, overrides: &[String]) -> Result<Self, Error> {
         Self::from_table(source, parse_toml(source, text)?, overrides)
     }
 
@@ -302,7 +312,7 @@ impl RunConfig {
     }
 }
 
-impl RunConfig {
+impl<B: Backbone> RunConfig<B> {
     /// Why options make no sense beside each other, if so: the key, its value and the cure.
     fn options_problem(&self) -> Option<String> {
         let training = &self.training;

@@ -170,7 +170,7 @@ pub(super) fn carry_out(
 /// A network, and the SHA-256 of its file.
 fn open(path: &Path, device: &Device) -> Result<(Network, String), Error> {
     let bytes = files::read(path)?;
-    let (_, network) = Contents::decode(path, &bytes)?.network(device)?;
+    let (_, network) = Contents::<neokd_model::ModelConfig>::decode(path, &bytes)?.network(device)?;
     Ok((network, neokd_datasets::sha256_hex(&bytes)))
 }
 

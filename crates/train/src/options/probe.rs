@@ -8,7 +8,7 @@ use neokd_datasets::Images;
 use neokd_evaluate::Error;
 use neokd_evaluate::evaluate::Evaluation;
 use neokd_evaluate::interval::Share;
-use neokd_model::{Frozen, Network};
+use neokd_model::{Frozen, MultiExit};
 use serde::{Deserialize, Serialize};
 
 use crate::options::training_attack::TrainingAttackConfig;
@@ -74,9 +74,9 @@ impl ProbeConfig {
     ///
     /// # Errors
     /// As [`Evaluation::run`].
-    pub fn look(
+    pub fn look<M: MultiExit>(
         &self,
-        model: &Frozen<Network>,
+        model: &Frozen<M>,
         set: &dyn Images,
         threat: &Threat,
         key: u64,

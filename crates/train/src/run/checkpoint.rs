@@ -9,12 +9,11 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use burn::module::Module;
 use burn::tensor::Device;
 use neokd_attack::Passes;
 use neokd_evaluate::{Error, files};
 use neokd_model::weights::{self, HostTensor, Metadata, TensorMap, WeightsError};
-use neokd_model::{ModelConfig, Network};
+use neokd_model::{Backbone, ModelConfig, MultiExit, Network};
 use serde::{Deserialize, Serialize};
 
 use crate::RunConfig;
@@ -56,22 +55,22 @@ struct Header {
 }
 
 /// A training state in memory.
-pub struct TrainingState {
+pub struct TrainingState<M = Network> {
     /// The network, tracked.
-    pub model: Network,
+    pub model: M,
     /// The optimizer.
     pub optimizer: Optimizer,
     /// The average of its weights, untracked, where one is kept.
-    pub average: Option<Network>,
+    pub average: Option<M>,
     /// What the network said before, for a loss that asks for it.
     pub predictions: Option<Predictions>,
     /// Where training stands.
     pub progress: Progress,
 }
 
-impl TrainingState {
+impl<M: MultiExit> TrainingState<M> {
     /// The state before the first step.
-    pub fn start(config: &RunConfig, device: &Device) -> Self {
+    pub fn start<B: Backbone<Network = M>>(config: &RunConfig<B>, device: &Device) -> Self {
         let seed = neokd_evaluate::seeds::key(config.seed, neokd_evaluate::seeds::Purpose::Weights, 0);
         let model = config.model.init(seed, device).train();
         Self {
@@ -84,7 +83,7 @@ impl TrainingState {
     }
 
     /// The network that stands for the run at this point: the average where one is kept.
-    pub fn judged(&self) -> &Network {
+    pub fn judged(&self) -> &M {
         self.average.as_ref().unwrap_or(&self.model)
     }
 
@@ -92,7 +91,7 @@ impl TrainingState {
     ///
     /// # Errors
     /// [`Error::Io`] or [`Error::Checkpoint`].
-    pub fn save(&self, config: &RunConfig, path: &Path) -> Result<(), Error> {
+    pub fn save<B: Backbone<Network = M>>(&self, config: &RunConfig<B>, path: &Path) -> Result<(), Error> {
         let damaged = |why: String| Error::Checkpoint { file: path.to_path_buf(), why };
         let model = weights::collect(&self.model).map_err(Error::weights(path))?;
         let optimizer = self.optimizer.to_state();
@@ -116,7 +115,7 @@ impl TrainingState {
     ///
     /// # Errors
     /// [`Error::Checkpoint`] if the file is truncated, damaged, of another network or of another schema.
-    pub fn load(config: &RunConfig, path: &Path, device: &Device) -> Result<Self, Error> {
+    pub fn load<B: Backbone<Network = M>>(config: &RunConfig<B>, path: &Path, device: &Device) -> Result<Self, Error> {
         let contents = Contents::read(path)?;
         contents.check_network(config)?;
         let network = apply(&contents.model, contents.weights, path, device)?;
@@ -148,7 +147,7 @@ impl TrainingState {
 }
 
 /// Room for the predictions that the configured loss wants remembered, if it does.
-fn predictions(config: &RunConfig) -> Option<Predictions> {
+fn predictions<B: Backbone>(config: &RunConfig<B>) -> Option<Predictions> {
     let exits = config.model.exits();
     let remember = config.training.loss.init(exits).ok()?.remember();
     remember.map(|_| Predictions::new(exits, config.model.classes()))
@@ -160,13 +159,13 @@ fn predictions(config: &RunConfig) -> Option<Predictions> {
 /// # Errors
 /// As [`Contents::read`] and [`Contents::network`].
 pub fn load_network(path: &Path, device: &Device) -> Result<(ModelConfig, Network), Error> {
-    Contents::read(path)?.network(device)
+    Contents::<ModelConfig>::read(path)?.network(device)
 }
 
 /// What a checkpoint or a weights file holds, decoded and checked once.
-pub struct Contents {
+pub struct Contents<B = ModelConfig> {
     path: PathBuf,
-    model: ModelConfig,
+    model: B,
     weights: TensorMap,
     training: Option<Saved>,
 }
@@ -180,7 +179,7 @@ struct Saved {
     predictions: Option<HostTensor>,
 }
 
-impl Contents {
+impl<B: Backbone> Contents<B> {
     /// Reads a file whole and checks its checksum.
     ///
     /// # Errors
@@ -220,7 +219,7 @@ impl Contents {
     }
 
     /// The network's configuration.
-    pub fn model(&self) -> &ModelConfig {
+    pub fn model(&self) -> &B {
         &self.model
     }
 
@@ -237,7 +236,7 @@ impl Contents {
     ///
     /// # Errors
     /// [`Error::Checkpoint`] if it is another.
-    pub fn check_network(&self, config: &RunConfig) -> Result<(), Error> {
+    pub fn check_network(&self, config: &RunConfig<B>) -> Result<(), Error> {
         match self.model == config.model {
             true => Ok(()),
             false => Err(Error::Checkpoint {
@@ -253,7 +252,7 @@ impl Contents {
     ///
     /// # Errors
     /// [`Error::Checkpoint`] lists the tensors that do not fit it.
-    pub fn network(self, device: &Device) -> Result<(ModelConfig, Network), Error> {
+    pub fn network(self, device: &Device) -> Result<(B, B::Network), Error> {
         let judged = self.judged();
         let network = apply(&judged.model, judged.weights, &judged.path, device)?;
         Ok((judged.model, network))
@@ -263,11 +262,21 @@ impl Contents {
     ///
     /// # Errors
     /// As [`network`](Self::network).
-    pub fn last_network(self, device: &Device) -> Result<(ModelConfig, Network), Error> {
+    pub fn last_network(self, device: &Device) -> Result<(B, B::Network), Error> {
         let network = apply(&self.model, self.weights, &self.path, device)?;
         Ok((self.model, network))
     }
 
+    /// The same with the average in the place of the weights, where there is one.
+    fn judged(mut self) -> Self {
+        if let Some(saved) = self.training.as_mut().filter(|saved| !saved.average.is_empty()) {
+            self.weights = std::mem::take(&mut saved.average);
+        }
+        self
+    }
+}
+
+impl Contents {
     /// As [`network`](Self::network), also where the tensors have the original code's names.
     ///
     /// # Errors
@@ -285,17 +294,9 @@ impl Contents {
         });
         Ok((judged.model, found.map_err(Error::weights(&judged.path))?))
     }
-
-    /// The same with the average in the place of the weights, where there is one.
-    fn judged(mut self) -> Self {
-        if let Some(saved) = self.training.as_mut().filter(|saved| !saved.average.is_empty()) {
-            self.weights = std::mem::take(&mut saved.average);
-        }
-        self
-    }
 }
 
-fn apply(model: &ModelConfig, weights: TensorMap, path: &Path, device: &Device) -> Result<Network, Error> {
+fn apply<B: Backbone>(model: &B, weights: TensorMap, path: &Path, device: &Device) -> Result<B::Network, Error> {
     weights::apply(model.init(0, device), weights).map_err(Error::weights(path))
 }
 

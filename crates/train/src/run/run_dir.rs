@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use neokd_evaluate::{Error, files};
+use neokd_model::Backbone;
 
 use crate::RunConfig;
 
@@ -18,7 +19,7 @@ impl RunDir {
     ///
     /// # Errors
     /// [`Error::RunDir`] if the folder already holds anything; [`Error::Io`].
-    pub fn create(folder: &Path, config: &RunConfig) -> Result<Self, Error> {
+    pub fn create<B: Backbone>(folder: &Path, config: &RunConfig<B>) -> Result<Self, Error> {
         let run = Self { folder: folder.to_path_buf() };
         let holds_a_run = run.config_path().exists();
         let holds_something = folder.read_dir().is_ok_and(|mut entries| entries.next().is_some());
@@ -36,6 +37,14 @@ impl RunDir {
     /// # Errors
     /// [`Error::RunDir`] if it is no run; [`Error::Config`] if its configuration was damaged.
     pub fn open(folder: &Path) -> Result<(Self, RunConfig), Error> {
+        Self::open_as(folder)
+    }
+
+    /// As [`open`](Self::open), the run of a network of one's own.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_as<B: Backbone>(folder: &Path) -> Result<(Self, RunConfig<B>), Error> {
         let run = Self { folder: folder.to_path_buf() };
         let path = run.config_path();
         if !path.exists() {
@@ -44,7 +53,7 @@ impl RunDir {
             );
         }
         let text = String::from_utf8_lossy(&files::read(&path)?).into_owned();
-        let config = RunConfig::parse(&path.display().to_string(), &text, &[])?;
+        let config = RunConfig::from_toml(&path.display().to_string(), &text, &[])?;
         Ok((run, config))
     }
 

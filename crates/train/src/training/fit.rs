@@ -20,7 +20,7 @@ use neokd_evaluate::evaluate::Evaluation;
 use neokd_evaluate::interval::Share;
 use neokd_evaluate::seeds::{Purpose, key};
 use neokd_evaluate::stop::Stop;
-use neokd_model::{Frozen, MultiExit, Network, weights};
+use neokd_model::{Backbone, Frozen, ModelConfig, MultiExit, weights};
 
 use crate::RunConfig;
 use crate::config::PassesConfig;
@@ -65,7 +65,7 @@ pub struct Length {
 
 impl Length {
     /// The length that a configuration asks for, on so many training images.
-    pub fn of(config: &RunConfig, images: usize) -> Self {
+    pub fn of<B>(config: &RunConfig<B>, images: usize) -> Self {
         let training = &config.training;
         let images = images_used(config, images);
         let all = batches::steps_per_epoch(images, training.batch_size);
@@ -80,7 +80,7 @@ impl Length {
 }
 
 /// How many of `images` training images the configuration lets in.
-fn images_used(config: &RunConfig, images: usize) -> usize {
+fn images_used<B>(config: &RunConfig<B>, images: usize) -> usize {
     match config.data.train_images {
         0 => images,
         limit => images.min(limit),
@@ -88,8 +88,8 @@ fn images_used(config: &RunConfig, images: usize) -> usize {
 }
 
 /// One run: what is fixed while it trains.
-pub struct Fit<'a> {
-    config: &'a RunConfig,
+pub struct Fit<'a, B: Backbone = ModelConfig> {
+    config: &'a RunConfig<B>,
     training_images: &'a dyn Images,
     held_out: &'a dyn Images,
     device: &'a Device,
@@ -100,12 +100,16 @@ pub struct Fit<'a> {
     replicas: Vec<Device>,
 }
 
-impl<'a> Fit<'a> {
+impl<'a, B: Backbone> Fit<'a, B> {
     /// Prepares a run.
     ///
     /// # Errors
     /// [`Error::Config`] if data and network do not fit together.
-    pub fn new<S: Images>(config: &'a RunConfig, data: &'a DataSplits<S>, device: &'a Device) -> Result<Self, Error> {
+    pub fn new<S: Images>(
+        config: &'a RunConfig<B>,
+        data: &'a DataSplits<S>,
+        device: &'a Device,
+    ) -> Result<Self, Error> {
         let threat = config.threat.threat();
         let loss = config.training.loss.init(config.model.exits());
         Ok(Self {
@@ -139,14 +143,14 @@ impl<'a> Fit<'a> {
     /// [`Error::Data`], [`Error::Io`].
     pub fn run(
         &self,
-        state: &mut TrainingState,
+        state: &mut TrainingState<B::Network>,
         run: &RunDir,
         stop: &Stop,
         observer: &mut dyn Observer,
     ) -> Result<(), Error> {
         let mut log = MetricsLog::open(&run.metrics_path(), &state.progress)?;
         let started = Instant::now() - std::time::Duration::from_secs_f64(state.progress.seconds);
-        let save = |state: &mut TrainingState| {
+        let save = |state: &mut TrainingState<B::Network>| {
             state.progress.seconds = started.elapsed().as_secs_f64();
             state.save(self.config, &run.checkpoint_path())
         };
@@ -201,12 +205,12 @@ impl<'a> Fit<'a> {
     ///
     /// # Errors
     /// As [`run`](Self::run).
-    pub fn probe(&self, state: &mut TrainingState) -> Result<(), Error> {
+    pub fn probe(&self, state: &mut TrainingState<B::Network>) -> Result<(), Error> {
         self.batches(0, 0..1).try_for_each(|batch| self.step(state, &batch?).map(|_| ()))
     }
 
     /// One training step.
-    fn step(&self, state: &mut TrainingState, data: &LabelledBatch) -> Result<StepRecord, Error> {
+    fn step(&self, state: &mut TrainingState<B::Network>, data: &LabelledBatch) -> Result<StepRecord, Error> {
         let lesson = self.lesson(&state.progress, data);
         let data = &lesson.data;
         let learned = match self.replicas.is_empty() {
@@ -231,7 +235,7 @@ impl<'a> Fit<'a> {
     }
 
     /// What `model`, the network of `state` or a copy of it, learns from a lesson on its device.
-    fn learn(&self, state: &TrainingState, model: &Network, lesson: &Lesson) -> Result<Learned, Error> {
+    fn learn(&self, state: &TrainingState<B::Network>, model: &B::Network, lesson: &Lesson) -> Result<Learned, Error> {
         let adversarial = self.perturb(&state.progress, model, lesson)?;
         let (learner, extra) = self.learner(state, model, lesson, &adversarial.pixels);
         let (terms, answers) = self.judge(state, &learner, lesson, &adversarial.pixels);
@@ -245,7 +249,7 @@ impl<'a> Fit<'a> {
 
     /// The same with a part of the lesson on each device, all at once: data parallelism. The first device has
     /// the network itself, whose batch-norm statistics so follow the first part, the others have copies.
-    fn learn_in_parts(&self, state: &TrainingState, lesson: &Lesson) -> Result<Learned, Error> {
+    fn learn_in_parts(&self, state: &TrainingState<B::Network>, lesson: &Lesson) -> Result<Learned, Error> {
         let mut parts = lesson.split(1 + self.replicas.len()).into_iter();
         let Some(first) = parts.next() else {
             return self.learn(state, &state.model, lesson);
@@ -270,7 +274,7 @@ impl<'a> Fit<'a> {
     }
 
     /// Attacks the batch, with a frozen copy of the network.
-    fn perturb(&self, progress: &Progress, model: &Network, lesson: &Lesson) -> Result<Adversarial, Error> {
+    fn perturb(&self, progress: &Progress, model: &B::Network, lesson: &Lesson) -> Result<Adversarial, Error> {
         let seed = self.config.seed;
         let frozen = match self.config.training.attack_mode {
             AttackMode::Evaluation => Frozen::new(model),
@@ -303,11 +307,11 @@ impl<'a> Fit<'a> {
     /// took to find that.
     fn learner(
         &self,
-        state: &TrainingState,
-        model: &Network,
+        state: &TrainingState<B::Network>,
+        model: &B::Network,
         lesson: &Lesson,
         adversarial: &Tensor<4>,
-    ) -> (Network, Passes) {
+    ) -> (B::Network, Passes) {
         let awp = self.config.training.awp.filter(|awp| self.done(&state.progress) >= awp.start);
         let Some(awp) = awp else {
             return (model.clone(), Passes::default());
@@ -322,8 +326,8 @@ impl<'a> Fit<'a> {
     /// The loss of `model`, term by term, and its answers.
     fn judge(
         &self,
-        state: &TrainingState,
-        model: &Network,
+        state: &TrainingState<B::Network>,
+        model: &B::Network,
         lesson: &Lesson,
         adversarial: &Tensor<4>,
     ) -> (LossTerms, Answers) {
@@ -344,7 +348,7 @@ impl<'a> Fit<'a> {
     }
 
     /// Runs the network on the clean and on the adversarial images.
-    fn answers(&self, model: &Network, data: &LabelledBatch, adversarial: &Tensor<4>) -> Answers {
+    fn answers(&self, model: &B::Network, data: &LabelledBatch, adversarial: &Tensor<4>) -> Answers {
         let (clean, adversarial) = (data.batch.pixels.clone(), adversarial.clone());
         match self.config.training.passes {
             PassesConfig::Separate => Answers {
@@ -393,7 +397,7 @@ impl<'a> Fit<'a> {
     }
 
     /// Accuracy on the first held-out training images, clean and under the training attack.
-    fn validate(&self, state: &TrainingState) -> Result<ValidationRecord, Error> {
+    fn validate(&self, state: &TrainingState<B::Network>) -> Result<ValidationRecord, Error> {
         let scored = Evaluation {
             model: &Frozen::new(state.judged()),
             set: self.held_out,
@@ -411,7 +415,7 @@ impl<'a> Fit<'a> {
     }
 
     /// How the training attack on one exit carries over to the others, on the first held-out training images.
-    fn transfer(&self, state: &TrainingState) -> Result<TransferRecord, Error> {
+    fn transfer(&self, state: &TrainingState<B::Network>) -> Result<TransferRecord, Error> {
         let (frozen, search) = (Frozen::new(state.judged()), Search::Pgd(self.attack.inside_the_ball().pgd));
         let (images, batch_size) = (self.config.validation.transfer_images, self.config.evaluation.batch_size);
         let key = key(self.config.seed, Purpose::Validation, 2);
@@ -425,7 +429,12 @@ impl<'a> Fit<'a> {
     }
 
     /// Remembers the best look so far and writes its network, where that is asked for.
-    fn keep_best(&self, state: &mut TrainingState, look: &ValidationRecord, run: &RunDir) -> Result<(), Error> {
+    fn keep_best(
+        &self,
+        state: &mut TrainingState<B::Network>,
+        look: &ValidationRecord,
+        run: &RunDir,
+    ) -> Result<(), Error> {
         if !self.config.validation.keep_best {
             return Ok(());
         }
@@ -440,13 +449,13 @@ impl<'a> Fit<'a> {
     }
 
     /// Whether so many looks were no better than the best that the training is over.
-    fn gives_up(&self, state: &TrainingState) -> bool {
+    fn gives_up(&self, state: &TrainingState<B::Network>) -> bool {
         let patience = self.config.validation.patience;
         patience > 0 && state.progress.best.is_some_and(|best| best.looks_since >= patience)
     }
 
     /// Looks at the trained network, not at its average, under one gradient step and under many.
-    fn probe_overfitting(&self, state: &TrainingState) -> Result<ProbeRecord, Error> {
+    fn probe_overfitting(&self, state: &TrainingState<B::Network>) -> Result<ProbeRecord, Error> {
         let frozen = Frozen::new(&state.model);
         let (probe, key) = (self.config.validation.probe, key(self.config.seed, Purpose::Validation, 1));
         probe.look(&frozen, self.held_out, &self.threat, key, state.progress.step, self.device)

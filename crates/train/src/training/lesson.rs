@@ -5,7 +5,7 @@ use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::{Device, Tensor};
 use neokd_attack::{Batch, Passes};
 use neokd_evaluate::batches::LabelledBatch;
-use neokd_model::Network;
+use neokd_model::MultiExit;
 
 use crate::run::metrics::TermRecord;
 
@@ -92,19 +92,19 @@ impl Lesson {
 }
 
 /// What was learned from the parts of a batch, put together on one device.
-pub(crate) struct Sum<'a> {
+pub(crate) struct Sum<'a, M: MultiExit> {
     device: &'a Device,
-    model: &'a Network,
-    gradients: GradientsAccumulator<Network>,
+    model: &'a M,
+    gradients: GradientsAccumulator<M>,
     total: f32,
     loss: Vec<TermRecord>,
     answers: Vec<Answers>,
     passes: Passes,
 }
 
-impl<'a> Sum<'a> {
+impl<'a, M: MultiExit> Sum<'a, M> {
     /// Nothing learned yet by `model`, which is on `device`.
-    pub(crate) fn new(model: &'a Network, device: &'a Device) -> Self {
+    pub(crate) fn new(model: &'a M, device: &'a Device) -> Self {
         Self {
             device,
             model,

@@ -7,7 +7,7 @@ use burn::tensor::Device;
 use neokd_attack::{Passes, Search, Target};
 use neokd_datasets::{DataSplits, Images};
 use neokd_evaluate::Error;
-use neokd_model::MultiExit;
+use neokd_model::{Backbone, MultiExit};
 use serde::Serialize;
 
 use crate::RunConfig;
@@ -46,7 +46,11 @@ impl Plan {
     ///
     /// # Errors
     /// As training.
-    pub fn make<S: Images>(config: &RunConfig, data: &DataSplits<S>, device: &Device) -> Result<Self, Error> {
+    pub fn make<B: Backbone, S: Images>(
+        config: &RunConfig<B>,
+        data: &DataSplits<S>,
+        device: &Device,
+    ) -> Result<Self, Error> {
         let length = Length::of(config, data.train.len());
         let mut probe = config.clone();
         probe.training.batch_size = probe_images(config).min(data.train.len());
@@ -74,7 +78,7 @@ impl Plan {
 
 /// Passes of one training image: the attack's, then a clean and an adversarial one with gradients, with
 /// AWP twice.
-fn passes(config: &RunConfig, exits: usize) -> Passes {
+fn passes<B>(config: &RunConfig<B>, exits: usize) -> Passes {
     let attack = config.training.attack.attack(&config.threat.threat()).inside_the_ball();
     let once = Search::Pgd(attack.pgd).passes();
     let search = match attack.target {
@@ -88,7 +92,7 @@ fn passes(config: &RunConfig, exits: usize) -> Passes {
 }
 
 /// A large network under a long attack is probed with fewer images, but two at least, for batch-norm.
-fn probe_images(config: &RunConfig) -> usize {
+fn probe_images<B: Backbone>(config: &RunConfig<B>) -> usize {
     let costs = config.model.costs();
     let passes = passes(config, costs.len());
     let image = costs.last().map_or(0, |cost| cost.multiply_adds) * (passes.forward + 2 * passes.backward);
