@@ -70,7 +70,7 @@ enum Command {
     /// Run every stage on small data; for continuous integration, at most 60 s and 1 GB
     Smoke(smoke::Args),
     /// Show which backends are compiled in and which devices are present
-    Devices,
+    Devices(devices::Args),
     /// List, import and verify data sets
     #[command(subcommand)]
     Data(data::Action),
@@ -149,7 +149,7 @@ fn run(cli: Cli) -> Result<(), Error> {
         Command::Predict(args) => predict::run(args, &mut out),
         Command::Model(action) => model::show(action, &mut out),
         Command::Smoke(args) => smoke::run(args, &mut out),
-        Command::Devices => devices::run(&mut out),
+        Command::Devices(args) => devices::run(args, &mut out),
         Command::Data(action) => data::run(action, &mut out),
         Command::Config(action) => config::run(action, &mut out),
         Command::Completions { shell } => {

@@ -3,5 +3,6 @@
 pub mod cli;
 pub mod device;
 pub mod pictures;
+pub mod self_test;
 pub mod smoke;
 pub mod threads;

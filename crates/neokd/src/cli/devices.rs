@@ -2,10 +2,30 @@
 
 use neokd_evaluate::Error;
 
-use super::Output;
-use crate::device::backends;
+use super::{DeviceFlag, Output};
+use crate::device::{backends, open};
+use crate::self_test;
 
-pub(super) fn run(out: &mut Output) -> Result<(), Error> {
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Hold small computations on --device against the CPU's: operations, attacks, a training step of each backbone
+    #[arg(long)]
+    check: bool,
+    #[command(flatten)]
+    device: DeviceFlag,
+}
+
+pub(super) fn run(args: Args, out: &mut Output) -> Result<(), Error> {
+    if args.check {
+        let (device, name) = open(args.device.device)?;
+        let (cpu, _) = open(crate::device::DeviceChoice::Cpu)?;
+        out.line(&format!("device: {name}"))?;
+        let count = self_test::run(&device, &cpu, &mut |finding| {
+            let state = if finding.passed { "ok   " } else { "WRONG" };
+            out.line(&format!("{state}  {}: {}", finding.name, finding.describe()))
+        })?;
+        return out.line(&format!("{count} checks passed: this device computes what the CPU computes"));
+    }
     for backend in backends() {
         let state = match (backend.compiled, backend.devices.is_empty()) {
             (false, _) => format!("not compiled in; build with --features {}", backend.name),
