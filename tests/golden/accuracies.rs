@@ -3,7 +3,9 @@
 use std::path::Path;
 
 use burn::tensor::{Device, Tensor};
-use neokd_attack::{Apgd, ApgdLoss, Attack, AutoAttack, Batch, Criterion, Fate, Pgd, Search, Target, Threat, run};
+use neokd_attack::{
+    Apgd, ApgdCe, ApgdT, Attack, AutoAttack, Batch, Criterion, Fate, Objective, Pgd, Scenario, Threat, run,
+};
 use neokd_model::{ExitLogits, Frozen, Network};
 use serde_json::Value;
 
@@ -64,12 +66,12 @@ impl Case {
         whole.filter(|(_, taken)| *taken > 0).map(cut).collect()
     }
 
-    fn under(&self, target: Target) -> Vec<f64> {
+    fn under(&self, objective: Objective) -> Vec<f64> {
         let number = |key: &str| self.expected[key].as_f64().unwrap();
         let (steps, step_size) = (number("pgd_steps") as usize, number("pgd_step_size"));
-        let attack = Attack { target, pgd: Pgd { steps, step_size, random_start: false, restarts: 1 } };
+        let attack = Attack::new(objective, Pgd { steps, step_size, random_start: false, restarts: 1 });
         let threat = Threat::linf(number("eps"));
-        self.accuracy(|batch| run(&self.network, batch, &attack, &threat, 0).unwrap().logits)
+        self.accuracy(|batch| run(&Scenario::new(&self.network, batch, &threat, 0), &attack).unwrap().logits)
     }
 }
 
@@ -106,12 +108,12 @@ fn golden_clean_accuracy() {
 #[ignore = "takes minutes on a CPU; run with --ignored"]
 fn golden_robust_accuracy() {
     for case in cases() {
-        assert_within("average", &case.under(Target::Average), &numbers(&case.expected["pgd20_average"]), 1.0);
+        assert_within("average", &case.under(Objective::Average), &numbers(&case.expected["pgd20_average"]), 1.0);
         for (exit, expected) in case.expected["pgd20_single"].as_array().unwrap().iter().enumerate() {
-            assert_within(&format!("single {exit}"), &case.under(Target::Single(exit)), &numbers(expected), 1.0);
+            assert_within(&format!("single {exit}"), &case.under(Objective::Single(exit)), &numbers(expected), 1.0);
         }
         let expected = numbers(&case.expected["pgd20_max_average"]);
-        assert_within("max-average", &case.under(Target::MaxAverage), &expected, 1.0);
+        assert_within("max-average", &case.under(Objective::MaxAverage), &expected, 1.0);
     }
 }
 
@@ -119,8 +121,9 @@ fn golden_robust_accuracy() {
 #[test]
 #[ignore = "takes half an hour on a CPU; run with --ignored"]
 fn golden_apgd_accuracy() {
-    let apgd = |loss| Search::Apgd(Apgd { loss, steps: 100, restarts: 1 });
-    let set = AutoAttack { members: vec![apgd(ApgdLoss::CrossEntropy), apgd(ApgdLoss::Targeted { targets: 9 })] };
+    let (steps, restarts) = (100, 1);
+    let members = vec![ApgdCe(Apgd { steps, restarts }).into(), ApgdT { steps, restarts, targets: 9 }.into()];
+    let set = AutoAttack { members };
     let only = std::env::var("NEOKD_GOLDEN_EXIT").ok().map(|exit| format!("exit{exit}"));
     for case in cases() {
         let stored = case.expected["apgd"].as_object().unwrap();
@@ -131,7 +134,8 @@ fn golden_apgd_accuracy() {
                 continue;
             }
             let criterion = Criterion::Exit(name["exit".len()..].parse().unwrap());
-            let run = |batch: &Batch| set.run(&case.network, batch, &criterion, &threat, 0).unwrap().fates;
+            let run =
+                |batch: &Batch| set.run(&Scenario::new(&case.network, batch, &threat, 0), &criterion).unwrap().fates;
             let fates: Vec<Fate> = case.first(images).iter().flat_map(run).collect();
             let left =
                 |broken: &[Fate]| images as f64 - fates.iter().filter(|fate| broken.contains(fate)).count() as f64;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use burn::tensor::{Device, Tensor};
-use neokd_attack::{Attack, Batch, Pgd, Target, Threat, cross_entropy, run};
+use neokd_attack::{Attack, Batch, Objective, Pgd, Scenario, Threat, cross_entropy, run};
 use neokd_model::{Frozen, ModelConfig, MultiExit, Network, weights};
 use serde_json::Value;
 
@@ -135,15 +135,15 @@ fn check_costs(network: &Network, meta: &Value) {
 
 fn check_attack(name: &str, frozen: &Frozen<Network>, batch: &Batch, io: &Tensors, meta: &Value) {
     let (objective, steps) = name.rsplit_once(".steps").unwrap();
-    let target = match objective.strip_prefix("single.") {
-        Some(exit) => Target::Single(exit.parse().unwrap()),
-        None if objective == "average" => Target::Average,
-        None => Target::MaxAverage,
+    let attacked = match objective.strip_prefix("single.") {
+        Some(exit) => Objective::Single(exit.parse().unwrap()),
+        None if objective == "average" => Objective::Average,
+        None => Objective::MaxAverage,
     };
     let number = |key: &str| meta[key].as_f64().unwrap();
     let pgd = Pgd { steps: steps.parse().unwrap(), step_size: number("step"), random_start: false, restarts: 1 };
     let threat = Threat::linf(number("eps"));
-    let outcome = run(frozen, batch, &Attack { target, pgd }, &threat, 0).unwrap();
+    let outcome = run(&Scenario::new(frozen, batch, &threat, 0), &Attack::new(attacked, pgd)).unwrap();
 
     let (ours, theirs) = (host(&outcome.adversarial.pixels), io.values(name));
     let equal = ours.iter().zip(theirs).filter(|(our, their)| (*our - *their).abs() < 1e-5).count();
@@ -186,8 +186,8 @@ fn golden_max_average_picks() {
         let threat = Threat::linf(meta["eps"].as_f64().unwrap());
         let damage: Vec<Vec<f64>> = (0..frozen.exits())
             .map(|exit| {
-                let attack = Attack { target: Target::Single(exit), pgd };
-                let outcome = run(&frozen, &batch, &attack, &threat, 0).unwrap();
+                let attack = Attack::new(Objective::Single(exit), pgd);
+                let outcome = run(&Scenario::new(&frozen, &batch, &threat, 0), &attack).unwrap();
                 let exits = outcome.logits.as_slice();
                 let sum =
                     exits.iter().map(|logits| cross_entropy(logits, &batch.labels)).reduce(|sum, exit| sum + exit);

@@ -7,7 +7,7 @@ use burn::module::Module;
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor};
 use neokd::device::{self, DeviceChoice};
-use neokd_attack::{Attack, Pgd, Target, Threat, run};
+use neokd_attack::{Attack, Objective, Pgd, Scenario, Threat, run};
 use neokd_distill::{Draw, LossConfig, LossInput, NeoKdConfig};
 use neokd_evaluate::batches;
 use neokd_model::weights::{self, TensorMap};
@@ -45,8 +45,9 @@ fn compute(device: &Device) -> Computed {
     let logits = frozen.forward(data.batch.pixels.clone()).as_slice().iter().map(host).collect();
 
     let pgd = Pgd { steps: 1, step_size: 0.1, random_start: true, restarts: 1 };
-    let attack = Attack { target: Target::MaxAverage, pgd };
-    let adversarial = run(&frozen, &data.batch, &attack, &Threat::linf(0.3), 1).unwrap().adversarial.pixels;
+    let attack = Attack::new(Objective::MaxAverage, pgd);
+    let adversarial =
+        run(&Scenario::new(&frozen, &data.batch, &Threat::linf(0.3), 1), &attack).unwrap().adversarial.pixels;
 
     let model = model.train();
     let (clean, attacked) = (model.forward(data.batch.pixels.clone()), model.forward(adversarial.clone()));

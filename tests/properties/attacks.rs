@@ -2,14 +2,14 @@
 
 use burn::tensor::Device;
 use neokd_attack::{
-    AnyAttack, Attack, AttackError, Audit, Average, Batch, Criterion, Norm, Objective, Pgd, Search, Single, Target,
-    Threat, run, run_all,
+    Aim, ApgdT, Attack, AttackError, Audit, Batch, Criterion, Knobs, Loss, Norm, Objective, Pgd, Scenario, Search,
+    Slowdown, SlowdownGoal, Threat, run, run_all,
 };
 use neokd_model::{Frozen, MultiExit, SmallCnnConfig, weights};
 
 use crate::cases::{batch, from_host, host, network, part};
 
-const TARGETS: [Target; 3] = [Target::Single(1), Target::Average, Target::MaxAverage];
+const OBJECTIVES: [Objective; 3] = [Objective::Single(1), Objective::Average, Objective::MaxAverage];
 
 fn pgd(steps: usize) -> Pgd {
     Pgd { steps, step_size: 0.05, random_start: true, restarts: 1 }
@@ -20,9 +20,9 @@ fn an_attack_leaves_parameters_and_statistics_byte_identical() {
     let device = Device::flex();
     let model = network(&device);
     let before = weights::collect(&model).unwrap();
-    let frozen = Frozen::new(&model);
-    for target in TARGETS {
-        run(&frozen, &batch(4, &device), &Attack { target, pgd: pgd(2) }, &Threat::linf(0.1), 1).unwrap();
+    let (frozen, images) = (Frozen::new(&model), batch(4, &device));
+    for objective in OBJECTIVES {
+        run(&Scenario::new(&frozen, &images, &Threat::linf(0.1), 1), &Attack::new(objective, pgd(2))).unwrap();
     }
     assert_eq!(before, weights::collect(&model).unwrap());
     assert_eq!(before, weights::collect(frozen.network()).unwrap());
@@ -35,9 +35,11 @@ fn adversarial_images_are_the_same_bits_for_any_batch_size() {
     let frozen = Frozen::new(&model);
     let all = batch(64, &device);
     for threat in [Threat::linf(0.1), Threat::l2(1.0)] {
-        for target in TARGETS {
-            let attack = Attack { target, pgd: Pgd { restarts: 2, ..pgd(3) } };
-            let attacked = |batch: &Batch| host(&run(&frozen, batch, &attack, &threat, 9).unwrap().adversarial.pixels);
+        for objective in OBJECTIVES {
+            let attack = Attack::new(objective, Pgd { restarts: 2, ..pgd(3) });
+            let attacked = |batch: &Batch| {
+                host(&run(&Scenario::new(&frozen, batch, &threat, 9), &attack).unwrap().adversarial.pixels)
+            };
             let whole = attacked(&all);
             for size in [1, 2, 3, 5, 7, 33] {
                 // The first parts make the point; all of them would only repeat it.
@@ -45,7 +47,7 @@ fn adversarial_images_are_the_same_bits_for_any_batch_size() {
                     let end = (start + size).min(64);
                     let apart = attacked(&part(&all, start, end));
                     let equal = apart == whole[start * 784..end * 784];
-                    assert!(equal, "{threat:?} {target}: images {start}..{end} alone get other bits");
+                    assert!(equal, "{threat:?} {objective}: images {start}..{end} alone get other bits");
                 }
             }
         }
@@ -57,18 +59,19 @@ fn attacks_that_share_searches_find_the_same_bits_as_alone() {
     let device = Device::flex();
     let frozen = Frozen::new(&network(&device));
     let (images, threat) = (batch(5, &device), Threat::linf(0.1));
-    let attacks = [Target::MaxAverage, Target::Average, Target::Single(0), Target::Single(1)]
-        .map(|target| AnyAttack::new(target, Search::Pgd(pgd(3))));
-    let together = run_all(&frozen, &images, &attacks, &threat, 9).unwrap();
+    let attacks = [Objective::MaxAverage, Objective::Average, Objective::Single(0), Objective::Single(1)]
+        .map(|objective| Attack::new(objective, pgd(3)));
+    let scenario = Scenario::new(&frozen, &images, &threat, 9);
+    let together = run_all(&scenario, &attacks).unwrap();
     for (attack, outcome) in attacks.iter().zip(&together) {
-        let alone = run(&frozen, &images, attack, &threat, 9).unwrap();
-        assert_eq!(host(&alone.adversarial.pixels), host(&outcome.adversarial.pixels), "{}", attack.target);
+        let alone = run(&scenario, attack).unwrap();
+        assert_eq!(host(&alone.adversarial.pixels), host(&outcome.adversarial.pixels), "{}", attack.objective);
         // A single attack is a part of max-average: it is judged, not searched for again.
-        let backward = match attack.target {
-            Target::Single(_) => 0,
+        let backward = match attack.objective {
+            Objective::Single(_) => 0,
             _ => alone.adversarial.passes.backward,
         };
-        assert_eq!(outcome.adversarial.passes.backward, backward, "{}", attack.target);
+        assert_eq!(outcome.adversarial.passes.backward, backward, "{}", attack.objective);
     }
 }
 
@@ -80,9 +83,9 @@ fn perturbations_stay_in_the_ball_and_in_the_pixel_cube() {
     for norm in [Norm::Linf, Norm::L2] {
         for epsilon in [0.0, 0.003, 0.3, 2.0] {
             let threat = Threat { norm, epsilon };
-            for target in TARGETS {
-                let attack = Attack { target, pgd: Pgd { steps: 3, step_size: 0.7 * epsilon + 0.01, ..pgd(3) } };
-                let outcome = run(&frozen, &images, &attack, &threat, 2).unwrap();
+            for objective in OBJECTIVES {
+                let attack = Attack::new(objective, Pgd { steps: 3, step_size: 0.7 * epsilon + 0.01, ..pgd(3) });
+                let outcome = run(&Scenario::new(&frozen, &images, &threat, 2), &attack).unwrap();
                 let audit = outcome.adversarial.audit;
                 assert!(audit.largest <= epsilon + 4e-6, "{norm:?} {epsilon} {audit:?}");
                 assert!(audit.lowest >= 0.0 && audit.highest <= 1.0);
@@ -121,21 +124,22 @@ fn attacks_raise_what_they_maximise() {
     let device = Device::flex();
     let frozen = Frozen::new(&network(&device));
     let images = batch(32, &device);
-    let value = |objective: &dyn Objective, pixels: &burn::tensor::Tensor<4>| {
-        host(&objective.value(&frozen.forward_at(pixels.clone(), &objective.exits(3)), &images.labels).mean())[0]
+    let value = |aim: &Aim, pixels: &burn::tensor::Tensor<4>| {
+        let logits = frozen.forward_at(pixels.clone(), &aim.exits(3));
+        host(&aim.value(&Loss::CrossEntropy, &logits, &images.labels).mean())[0]
     };
     let threat = Threat::linf(0.1);
-    for (target, objective) in [(Target::Single(2), &Single(2) as &dyn Objective), (Target::Average, &Average)] {
+    for (objective, aim) in [(Objective::Single(2), Aim::Exit(2)), (Objective::Average, Aim::Average)] {
         let values: Vec<f32> = [1, 3, 9]
             .iter()
             .map(|&steps| {
                 let pgd = Pgd { steps, step_size: 0.1 / steps as f64 * 1.5, random_start: false, restarts: 1 };
-                let outcome = run(&frozen, &images, &Attack { target, pgd }, &threat, 0).unwrap();
-                value(objective, &outcome.adversarial.pixels)
+                let outcome = run(&Scenario::new(&frozen, &images, &threat, 0), &Attack::new(objective, pgd)).unwrap();
+                value(&aim, &outcome.adversarial.pixels)
             })
             .collect();
-        assert!(value(objective, &images.pixels) <= values[0], "{target}: {values:?}");
-        assert!(values[0] <= values[2], "{target}: {values:?}");
+        assert!(value(&aim, &images.pixels) <= values[0], "{objective}: {values:?}");
+        assert!(values[0] <= values[2], "{objective}: {values:?}");
     }
 }
 
@@ -144,14 +148,14 @@ fn max_average_is_per_image_the_worst_single_attack() {
     let device = Device::flex();
     let frozen = Frozen::new(&network(&device));
     let images = batch(12, &device);
-    let damage = |target| {
-        let attack = Attack { target, pgd: pgd(3) };
-        let outcome = run(&frozen, &images, &attack, &Threat::linf(0.2), 4).unwrap();
-        host(&Average.value(&outcome.logits, &images.labels))
+    let damage = |objective| {
+        let attack = Attack::new(objective, pgd(3));
+        let outcome = run(&Scenario::new(&frozen, &images, &Threat::linf(0.2), 4), &attack).unwrap();
+        host(&Aim::Average.value(&Loss::CrossEntropy, &outcome.logits, &images.labels))
     };
-    let single: Vec<Vec<f32>> = (0..3).map(|exit| damage(Target::Single(exit))).collect();
+    let single: Vec<Vec<f32>> = (0..3).map(|exit| damage(Objective::Single(exit))).collect();
     let worst: Vec<f32> = (0..12).map(|image| single.iter().map(|exit| exit[image]).fold(f32::MIN, f32::max)).collect();
-    assert_eq!(damage(Target::MaxAverage), worst);
+    assert_eq!(damage(Objective::MaxAverage), worst);
 }
 
 #[test]
@@ -160,9 +164,9 @@ fn more_restarts_never_lower_the_objective() {
     let frozen = Frozen::new(&network(&device));
     let images = batch(16, &device);
     let values = |restarts| {
-        let attack = Attack { target: Target::Average, pgd: Pgd { restarts, ..pgd(1) } };
-        let outcome = run(&frozen, &images, &attack, &Threat::linf(0.1), 3).unwrap();
-        host(&Average.value(&outcome.logits, &images.labels))
+        let attack = Attack::new(Objective::Average, Pgd { restarts, ..pgd(1) });
+        let outcome = run(&Scenario::new(&frozen, &images, &Threat::linf(0.1), 3), &attack).unwrap();
+        host(&Aim::Average.value(&Loss::CrossEntropy, &outcome.logits, &images.labels))
     };
     let (one, three) = (values(1), values(3));
     assert!(one.iter().zip(&three).all(|(one, three)| three >= one));
@@ -174,22 +178,23 @@ fn passes_are_counted_as_spent() {
     let device = Device::flex();
     let frozen = Frozen::new(&network(&device));
     let images = batch(5, &device);
-    let spent = |target| {
-        let attack = Attack { target, pgd: Pgd { steps: 4, restarts: 1, ..pgd(4) } };
-        let passes = run(&frozen, &images, &attack, &Threat::linf(0.1), 3).unwrap().adversarial.passes;
+    let spent = |objective| {
+        let attack = Attack::new(objective, Pgd { steps: 4, restarts: 1, ..pgd(4) });
+        let passes = run(&Scenario::new(&frozen, &images, &Threat::linf(0.1), 3), &attack).unwrap().adversarial.passes;
         (passes.forward / 5, passes.backward / 5)
     };
-    assert_eq!(spent(Target::Average), (4 + 1, 4));
-    assert_eq!(spent(Target::Single(0)), (4 + 1, 4));
-    assert_eq!(spent(Target::MaxAverage), (3 * (4 + 1) + 1, 3 * 4));
+    assert_eq!(spent(Objective::Average), (4 + 1, 4));
+    assert_eq!(spent(Objective::Single(0)), (4 + 1, 4));
+    assert_eq!(spent(Objective::MaxAverage), (3 * (4 + 1) + 1, 3 * 4));
 }
 
 #[test]
 fn an_exit_that_does_not_exist_is_an_error() {
     let device = Device::flex();
     let frozen = Frozen::new(&network(&device));
-    let attack = Attack { target: Target::Single(3), pgd: pgd(1) };
-    let error = run(&frozen, &batch(1, &device), &attack, &Threat::linf(0.1), 0).map(|_| ()).unwrap_err();
+    let attack = Attack::new(Objective::Single(3), pgd(1));
+    let error =
+        run(&Scenario::new(&frozen, &batch(1, &device), &Threat::linf(0.1), 0), &attack).map(|_| ()).unwrap_err();
     assert!(matches!(error, AttackError::NoSuchExit { exit: 3, exits: 3 }));
 }
 
@@ -211,4 +216,44 @@ fn criteria_agree_with_counting_by_hand() {
         assert_eq!(all[image], !exits.contains(&false));
     }
     assert_eq!(frozen.exits(), frozen.network().exits());
+}
+
+#[test]
+fn an_attack_reads_what_it_writes_and_refuses_keys_that_it_does_not_know() {
+    for kind in Search::KINDS {
+        let search = Search::named(kind, &Knobs::default(), &Threat::linf(0.1)).unwrap();
+        let attack = Attack::new(Objective::Average, search);
+        let text = toml::to_string(&attack).unwrap();
+        assert!(text.contains(&format!("kind = \"{kind}\"")), "{text}");
+        assert_eq!(toml::from_str::<Attack>(&text).unwrap(), attack, "{text}");
+        assert_eq!(serde_json::from_value::<Attack>(serde_json::to_value(&attack).unwrap()).unwrap(), attack);
+        let error = toml::from_str::<Attack>(&format!("{text}stepps = 3\n")).unwrap_err().to_string();
+        assert!(error.contains("stepps"), "{kind}: {error}");
+    }
+    let read = |text: &str| toml::from_str::<Attack>(text);
+    let pgd = Pgd { step_size: 2.0 / 255.0, steps: 7, random_start: true, restarts: 1 };
+    assert_eq!(
+        read("kind = \"pgd\"\nsteps = 7\nstep_size = \"2/255\"").unwrap(),
+        Attack::new(Objective::MaxAverage, pgd)
+    );
+    let targeted = ApgdT { steps: 100, restarts: 1, targets: 9 };
+    assert_eq!(
+        read("kind = \"apgd-t\"\nobjective = \"single:2\"").unwrap(),
+        Attack::new(Objective::Single(2), targeted)
+    );
+    let slow = "kind = \"slowdown\"\nsteps = 7\nstep_size = 0.1\n";
+    assert_eq!(read(slow).unwrap().search, Slowdown::like(Pgd { step_size: 0.1, ..pgd }, SlowdownGoal::Slow).into());
+    let error = read(&format!("{slow}objective = \"average\"")).unwrap_err().to_string();
+    assert!(error.contains("unknown field `objective`"), "{error}");
+}
+
+#[test]
+fn no_two_attacks_draw_the_same_random_numbers() {
+    let numbers = Search::KINDS
+        .iter()
+        .filter(|kind| **kind != "fgsm")
+        .map(|kind| Search::named(kind, &Knobs::default(), &Threat::linf(0.1)).unwrap().method().number());
+    let numbers: Vec<u64> = numbers.collect();
+    let different: std::collections::BTreeSet<&u64> = numbers.iter().collect();
+    assert_eq!(different.len(), numbers.len(), "{numbers:?}");
 }

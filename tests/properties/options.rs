@@ -2,14 +2,14 @@
 
 use burn::module::Module;
 use burn::tensor::Device;
-use neokd_attack::Threat;
+use neokd_attack::{Objective, Scenario, Threat};
 use neokd_datasets::DataSplits;
 use neokd_evaluate::Error;
 use neokd_evaluate::stop::Stop;
 use neokd_model::{Frozen, ModelConfig, Network, weights};
 use neokd_train::RunConfig;
 use neokd_train::options::ema::EmaConfig;
-use neokd_train::options::training_attack::TrainingAttackConfig;
+use neokd_train::options::training_attack::{TrainingAttack, TrainingSearch};
 use neokd_train::run::checkpoint::{self, Contents, TrainingState};
 
 use crate::cases::{batch, host};
@@ -170,8 +170,8 @@ fn an_attack_in_training_mode_leaves_the_network_as_it_was() {
     let images = neokd_evaluate::batches::collect(&data.train, &[0, 1, 2, 3], &device).unwrap().batch;
     let before = weights::collect(&model).unwrap();
     let frozen = Frozen::in_training_mode(&model);
-    let attack = TrainingAttackConfig::FgsmRs(Default::default()).attack(&Threat::linf(0.1));
-    let moved = attack.perturb(&frozen, &images, 5).unwrap().pixels;
+    let attack = TrainingAttack { objective: Objective::default(), search: TrainingSearch::FgsmRs(Default::default()) };
+    let moved = attack.perturb(&Scenario::new(&frozen, &images, &Threat::linf(0.1), 5)).unwrap().pixels;
     assert_eq!(weights::collect(&model).unwrap(), before);
     // Batch-norm there does see the batch.
     let alone = frozen.forward(moved.clone().narrow(0, 0, 2)).into_last();
@@ -183,14 +183,14 @@ fn an_attack_in_training_mode_leaves_the_network_as_it_was() {
 fn n_fgsm_stays_among_pixels_and_goes_beyond_the_ball() {
     let device = Device::flex();
     let (model, images) = (crate::cases::network(&device), batch(6, &device));
-    let attack = TrainingAttackConfig::NFgsm(Default::default()).attack(&Threat::linf(0.1));
-    let moved = attack.perturb(&Frozen::new(&model), &images, 5).unwrap().pixels;
+    let attack = TrainingAttack { objective: Objective::default(), search: TrainingSearch::NFgsm(Default::default()) };
+    let moved = attack.perturb(&Scenario::new(&Frozen::new(&model), &images, &Threat::linf(0.1), 5)).unwrap().pixels;
     let change: Vec<f32> = host(&(moved.clone() - images.pixels.clone()).abs());
     let largest = change.iter().copied().fold(0.0, f32::max);
     // Noise of twice epsilon and a step of one.
     assert!(largest > 0.2 && largest <= 0.3 + 1e-6, "{largest}");
     assert!(host(&moved).iter().all(|pixel| (0.0..=1.0).contains(pixel)));
-    let again = attack.perturb(&Frozen::new(&model), &images, 5).unwrap().pixels;
+    let again = attack.perturb(&Scenario::new(&Frozen::new(&model), &images, &Threat::linf(0.1), 5)).unwrap().pixels;
     assert_eq!(host(&moved), host(&again));
 }
 

@@ -1,6 +1,6 @@
 //! What is attacked: images, their labels and who they are.
 
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
 
 /// A batch of images on one device.
 #[derive(Clone, Debug)]
@@ -39,4 +39,22 @@ impl Batch {
 pub(crate) fn row_numbers(rows: &[usize], device: &Device) -> Tensor<1, Int> {
     let rows: Vec<i64> = rows.iter().map(|&row| row as i64).collect();
     Tensor::from_data(TensorData::from(rows.as_slice()), device)
+}
+
+/// A tensor with some of its rows replaced.
+///
+/// # Shapes
+/// - `all`: `[batch, ...]`; `values`: `[rows, ...]`
+pub(crate) fn put<const D: usize>(all: &Tensor<D>, rows: &[usize], values: Tensor<D>) -> Tensor<D> {
+    let images = all.dims()[0];
+    let mut sources: Vec<usize> = (0..images).collect();
+    rows.iter().enumerate().for_each(|(at, &row)| sources[row] = images + at);
+    let sources = row_numbers(&sources, &all.device());
+    Tensor::cat(vec![all.clone(), values], 0).select(0, sources)
+}
+
+/// Spreads one truth value per image over its pixels.
+pub(crate) fn per_image(mask: Tensor<1, Bool>, pixels: &Tensor<4>) -> Tensor<4, Bool> {
+    let images = pixels.dims()[0];
+    mask.reshape([images, 1, 1, 1]).expand(pixels.dims())
 }

@@ -1,8 +1,8 @@
-//! Attacks on multi-exit networks: what is perturbed (threat), what is maximised (target), how
+//! Attacks on multi-exit networks: what is perturbed (threat), what is maximised (objective), how
 //! (search), and an outcome that is audited and judged by the network, never by the attack itself.
 //!
 //! ```text
-//! attack::run(frozen network, batch, attack, threat, key)
+//! attack::run(scenario, attack)     scenario: frozen network, batch, threat, key; attack: objective and search
 //!     search   one search on one aim, or one per exit and the worst of them per image
 //!     audit    norm, pixel range, NaN: a violation is an error, not a number
 //!     judge    one clean forward pass over the result
@@ -11,58 +11,42 @@
 //! Diagnostics  is a robust accuracy to be believed: a verdict with reasons
 //! ```
 //!
+//! `objective/` is what is attacked for, `search/` how, a file an attack, and `judge/` what it came to.
+//!
 //! Random numbers are a function of (key, attack, restart, example), so an image's perturbation
 //! does not depend on its batch. This crate touches no file and knows no data set.
 
-mod aim;
-mod apgd;
-mod ascent;
-mod audit;
-mod autoattack;
+mod attack;
 mod batch;
-mod checks;
-mod config;
-mod criterion;
-mod cw;
-mod deployed;
-mod fab;
+mod error;
 pub mod fraction;
-mod loss;
-mod max_average;
+mod judge;
 mod objective;
 mod passes;
-mod pgd;
 mod random;
-mod run;
+mod read;
+mod scenario;
 mod search;
-mod slowdown;
-mod square;
-mod survivors;
 mod threat;
-mod transfer;
 
-pub use aim::Aim;
-pub use apgd::{Apgd, ApgdLoss};
-pub use audit::Audit;
-pub use autoattack::{AutoAttack, Fate, Spent, Standing};
+pub use attack::Attack;
 pub use batch::Batch;
-pub use checks::{Check, Diagnostics, Effort, Level, Reason, Verdict};
-pub use config::{
-    ApgdConfig, AttackConfig, FgsmConfig, PgdConfig, SlowdownConfig, SquareConfig, Target, TargetedConfig, ThreatConfig,
+pub use error::AttackError;
+pub use judge::{
+    Adversarial, Audit, AutoAttack, Check, Diagnostics, Effort, Fate, Level, Outcome, Reason, Spent, Standing,
+    Transfer, Verdict, max_average, perturb, run, run_all,
 };
-pub use criterion::Criterion;
-pub use cw::Cw;
-pub use deployed::Deployed;
-pub use fab::{Fab, Nearest};
-pub use loss::{Loss, cross_entropy, dlr, dlr_targeted, margin};
-pub use max_average::max_average;
-pub use objective::{Average, Objective, Single};
-pub use passes::Passes;
-pub use pgd::Pgd;
+pub use objective::aim::Aim;
+pub use objective::criterion::Criterion;
+pub use objective::deployed::Deployed;
+pub use objective::loss::{Loss, cross_entropy, dlr, dlr_targeted, margin};
+pub use objective::slowdown_goal::SlowdownGoal;
+pub use objective::{Mean, Objective};
+pub use passes::{Passes, Searched};
 pub use random::RandomKey;
-pub use run::{Adversarial, AnyAttack, Attack, AttackError, Outcome, perturb, run, run_all};
-pub use search::Search;
-pub use slowdown::{Slowdown, SlowdownGoal};
-pub use square::Square;
+pub use scenario::Scenario;
+pub use search::{
+    Apgd, ApgdCe, ApgdDlr, ApgdMargin, ApgdT, Budget, Cw, Fab, Fgsm, Knobs, Method, Nearest, Pgd, Search, Slowdown,
+    Square,
+};
 pub use threat::{Norm, Threat};
-pub use transfer::Transfer;

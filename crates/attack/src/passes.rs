@@ -2,7 +2,13 @@
 
 use std::ops::{Add, AddAssign};
 
+use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
+
+use crate::error::AttackError;
+
+/// What a search gives: pixels, `[batch, channels, height, width]`, and what they cost.
+pub type Searched = Result<(Tensor<4>, Passes), AttackError>;
 
 /// Image-passes through the network; a pass over the prefix up to an exit counts as one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

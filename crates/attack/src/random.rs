@@ -21,6 +21,11 @@ impl RandomKey {
         Self { key, attack: 0, restart: 0 }
     }
 
+    /// The source for another run, whose key differs in these bits.
+    pub(crate) fn flipped(self, bits: u64) -> Self {
+        Self { key: self.key ^ bits, ..self }
+    }
+
     /// The source for one attack of several under the same key.
     pub fn for_attack(self, attack: u64) -> Self {
         Self { attack, ..self }

@@ -1,40 +1,113 @@
-//! The attacks to choose from, and how one is run on one aim or several.
+//! The attacks to choose from, one file each, and how one is run on one aim or several.
 
-use burn::tensor::Tensor;
-use neokd_model::{Frozen, MultiExit};
+mod ascent;
+mod survivors;
 
-use crate::aim::{Aim, Goal};
-use crate::apgd::{Apgd, ApgdLoss};
-use crate::criterion::Criterion;
-use crate::cw::Cw;
-use crate::fab::Fab;
-use crate::loss::Loss;
-use crate::passes::Passes;
-use crate::pgd::Pgd;
-use crate::random::RandomKey;
-use crate::run::AttackError;
-use crate::slowdown::Slowdown;
-use crate::square::Square;
-use crate::survivors::{Candidates, Survivors};
-use crate::{Batch, Threat};
+pub(crate) mod apgd;
+mod budget;
+mod cw;
+mod fab;
+mod knobs;
+mod method;
+mod pgd;
+mod slowdown;
+mod square;
 
-/// How an attack searches, with all its settings.
-///
-/// A new attack is one file and one variant here.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Search {
-    /// Projected gradient descent on the cross-entropy; FGSM is one step of it.
-    Pgd(Pgd),
-    /// Auto-PGD on one of its losses.
-    Apgd(Apgd),
-    /// PGD steps on the margin.
-    Cw(Cw),
-    /// Towards the nearest boundary; the average attack's one answer is the mean of the exits'.
-    Fab(Fab),
-    /// Random squares; the average attack's one answer is the mean of the exits'.
-    Square(Square),
-    /// Towards unsure exits, whatever they answer.
-    Slowdown(Slowdown),
+use neokd_model::MultiExit;
+use serde::{Deserialize, Serialize};
+
+use crate::objective::aim::Aim;
+use crate::objective::criterion::Criterion;
+use crate::objective::loss::Loss;
+use crate::passes::{Passes, Searched};
+use crate::scenario::Scenario;
+use crate::threat::Threat;
+
+pub use apgd::{Apgd, ApgdCe, ApgdDlr, ApgdMargin, ApgdT};
+pub(crate) use ascent::Ascent;
+pub use budget::Budget;
+pub use cw::Cw;
+pub use fab::{Fab, Nearest};
+pub use knobs::Knobs;
+pub use method::Method;
+pub use pgd::{Fgsm, Pgd};
+pub use slowdown::Slowdown;
+pub use square::Square;
+use survivors::{Candidates, Survivors};
+
+/// The attacks by the names that flags and files have for them.
+macro_rules! searches {
+    ($($(#[$doc:meta])* $kind:ident($settings:ty) = $name:literal;)*) => {
+        /// How an attack searches, with all its settings; in a file `kind` names it.
+        #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+        #[serde(tag = "kind")]
+        pub enum Search {
+            $($(#[$doc])* #[serde(rename = $name)] $kind($settings),)*
+        }
+
+        impl Search {
+            /// What there is, as flags and files name it.
+            pub const KINDS: &[&str] = &[$($name),*];
+
+            /// The attack of this name, set as flags say; none where there is no such attack.
+            pub fn named(kind: &str, knobs: &Knobs, threat: &Threat) -> Option<Self> {
+                match kind {
+                    $($name => Some(Self::$kind(Method::set(knobs, threat))),)*
+                    _ => None,
+                }
+            }
+
+            /// As flags and files name it.
+            pub fn kind(&self) -> &'static str {
+                match self {
+                    $(Self::$kind(_) => $name,)*
+                }
+            }
+
+            /// What it says of itself.
+            pub fn method(&self) -> &dyn Method {
+                match self {
+                    $(Self::$kind(method) => method,)*
+                }
+            }
+
+            fn run<M: MultiExit>(&self, scenario: &Scenario<'_, M>, aim: &Aim) -> Searched {
+                match self {
+                    $(Self::$kind(method) => method.search(scenario, aim),)*
+                }
+            }
+        }
+
+        $(impl From<$settings> for Search {
+            fn from(settings: $settings) -> Self {
+                Self::$kind(settings)
+            }
+        })*
+    };
+}
+
+// A new attack is one file and one line here.
+searches! {
+    /// The fast gradient sign method (Goodfellow et al. 2015).
+    Fgsm(Fgsm) = "fgsm";
+    /// Projected gradient descent on the cross-entropy (Madry et al. 2018).
+    Pgd(Pgd) = "pgd";
+    /// Auto-PGD on the cross-entropy (Croce and Hein 2020).
+    ApgdCe(ApgdCe) = "apgd-ce";
+    /// Auto-PGD on the difference-of-logits ratio (Croce and Hein 2020).
+    ApgdDlr(ApgdDlr) = "apgd-dlr";
+    /// Auto-PGD on the margin, for networks of fewer classes than the ratios need.
+    ApgdMargin(ApgdMargin) = "apgd-margin";
+    /// Auto-PGD on the targeted ratio, towards several classes in turn (Croce and Hein 2020).
+    ApgdT(ApgdT) = "apgd-t";
+    /// PGD steps on the margin of Carlini and Wagner (2017), in the ball of the threat's norm.
+    Cw(Cw) = "cw";
+    /// Targeted fast adaptive boundary (Croce and Hein 2020), towards several classes in turn.
+    FabT(Fab) = "fab-t";
+    /// Random squares, by logits alone (Andriushchenko et al. 2020).
+    Square(Square) = "square";
+    /// Towards unsure exits, so that nobody leaves early (DeepSloth, Hong et al. 2021).
+    Slowdown(Slowdown) = "slowdown";
 }
 
 impl Search {
@@ -42,150 +115,35 @@ impl Search {
     ///
     /// # Errors
     /// Those of the search.
-    pub fn search<M: MultiExit>(
-        &self,
-        model: &Frozen<M>,
-        batch: &Batch,
-        aim: &Aim,
-        threat: &Threat,
-        key: RandomKey,
-    ) -> Result<(Tensor<4>, Passes), AttackError> {
-        let key = self.key(aim, key);
-        match self {
-            Self::Pgd(pgd) => pgd.search(model, batch, &Goal { aim, loss: &Loss::CrossEntropy }, threat, key),
-            Self::Apgd(apgd) => apgd.search(model, batch, aim, threat, key),
-            Self::Cw(cw) => cw.search(model, batch, aim, threat, key),
-            Self::Fab(fab) => fab.search(model, batch, aim, threat, key),
-            Self::Square(square) => square.search(model, batch, aim, threat, key),
-            Self::Slowdown(slowdown) => slowdown.search(model, batch, threat, key),
-        }
-    }
-
-    /// Where its random numbers come from on one aim; PGD is number 0, and a single attack draws what it
-    /// draws as a part of max-average.
-    pub(crate) fn key(&self, aim: &Aim, key: RandomKey) -> RandomKey {
-        key.for_attack(aim.number() ^ (self.number() << 32))
+    pub fn search<M: MultiExit>(&self, scenario: &Scenario<'_, M>, aim: &Aim) -> Searched {
+        self.run(&Scenario { key: self.method().key(aim, scenario.key), ..*scenario }, aim)
     }
 
     /// Searches every aim that a criterion is made of, each on the images that none before it broke by
     /// that criterion.
     ///
     /// # Errors
-    /// As [`search`](Self::search), and [`AttackError::Read`].
-    pub(crate) fn search_all<M: MultiExit>(
-        &self,
-        model: &Frozen<M>,
-        batch: &Batch,
-        criterion: &Criterion,
-        threat: &Threat,
-        key: RandomKey,
-    ) -> Result<(Tensor<4>, Passes), AttackError> {
+    /// As [`search`](Self::search), and [`AttackError::Read`](crate::AttackError::Read).
+    pub(crate) fn search_all<M: MultiExit>(&self, scenario: &Scenario<'_, M>, criterion: &Criterion) -> Searched {
+        let model = scenario.model;
         let aims = criterion.aims(model.exits(), model.classes());
         if let [aim] = &aims[..] {
-            return self.search(model, batch, aim, threat, key);
+            return self.search(scenario, aim);
         }
-        Survivors::all(batch).run(aims.len(), |part, number| {
-            let aim = &aims[number];
-            let (pixels, spent) = self.search(model, &part.batch, aim, threat, key)?;
+        Survivors::all(scenario.batch).run(aims.len(), |part, number| {
+            let (aim, labels) = (&aims[number], &part.batch.labels);
+            let (pixels, spent) = self.search(&scenario.on(&part.batch), aim)?;
             let logits = model.forward(pixels.clone());
-            let value = aim.value(&Loss::Margin, &logits.only(&aim.exits(model.exits())), &part.batch.labels);
-            let broken = criterion.broken(&logits, &part.batch.labels);
+            let value = aim.value(&Loss::Margin, &logits.only(&aim.exits(model.exits())), labels);
+            let broken = criterion.broken(&logits, labels);
             Ok(Candidates { pixels, value, broken, passes: spent + Passes::forward(part.count()) })
         })
     }
 
-    /// What the average attack aims at: the mean loss of all exits; a search that needs one answer per
-    /// image takes the mean of their probabilities (neo-kd.md 4.4).
-    pub(crate) fn average_aim(&self) -> Aim {
-        match self {
-            Self::Fab(_) | Self::Square(_) => Aim::Ensemble,
-            _ => Aim::Average,
-        }
-    }
-
-    /// As flags, configuration files and reports name it; FGSM is called `pgd`, being that.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::Pgd(_) => "pgd",
-            Self::Apgd(Apgd { loss: ApgdLoss::CrossEntropy, .. }) => "apgd-ce",
-            Self::Apgd(Apgd { loss: ApgdLoss::Dlr, .. }) => "apgd-dlr",
-            Self::Apgd(Apgd { loss: ApgdLoss::Margin, .. }) => "apgd-margin",
-            Self::Apgd(Apgd { loss: ApgdLoss::Targeted { .. }, .. }) => "apgd-t",
-            Self::Cw(_) => "cw",
-            Self::Fab(_) => "fab-t",
-            Self::Square(_) => "square",
-            Self::Slowdown(_) => "slowdown",
-        }
-    }
-
-    /// Steps of one run, or its queries.
-    pub fn steps(&self) -> usize {
-        match self {
-            Self::Apgd(apgd) => apgd.steps,
-            Self::Fab(fab) => fab.steps,
-            Self::Square(square) => square.queries,
-            Self::Pgd(pgd) | Self::Cw(Cw(pgd)) | Self::Slowdown(Slowdown { pgd, .. }) => pgd.steps,
-        }
-    }
-
-    /// Length of the first step in pixel units, where the search has a fixed one.
-    pub fn step_size(&self, threat: &Threat) -> Option<f64> {
-        match self {
-            Self::Apgd(_) => Some(2.0 * threat.epsilon),
-            Self::Fab(_) | Self::Square(_) => None,
-            Self::Pgd(pgd) | Self::Cw(Cw(pgd)) | Self::Slowdown(Slowdown { pgd, .. }) => Some(pgd.step_size),
-        }
-    }
-
-    /// Whether the first run starts from a random point.
-    pub fn random_start(&self) -> bool {
-        match self {
-            Self::Apgd(_) | Self::Square(_) => true,
-            Self::Fab(_) => false,
-            Self::Pgd(pgd) | Self::Cw(Cw(pgd)) | Self::Slowdown(Slowdown { pgd, .. }) => pgd.random_start,
-        }
-    }
-
-    /// Independent runs.
-    pub fn restarts(&self) -> usize {
-        match self {
-            Self::Apgd(apgd) => apgd.restarts,
-            Self::Fab(fab) => fab.restarts,
-            Self::Square(square) => square.restarts,
-            Self::Pgd(pgd) | Self::Cw(Cw(pgd)) | Self::Slowdown(Slowdown { pgd, .. }) => pgd.restarts,
-        }
-    }
-
-    /// Passes that one image costs for one aim, at most: an image that breaks early costs less.
-    pub fn passes(&self) -> Passes {
-        let (steps, restarts) = (self.steps(), self.restarts());
-        match self {
-            Self::Pgd(_) | Self::Slowdown(_) => {
-                let choosing = if restarts > 1 { restarts } else { 0 };
-                Passes::gradient(steps * restarts) + Passes::forward(choosing)
-            }
-            Self::Apgd(Apgd { loss: ApgdLoss::Targeted { targets }, .. }) => {
-                Passes::forward(1) + (Passes::gradient(steps + 1) + Passes::forward(1)).times(restarts * targets)
-            }
-            Self::Apgd(_) => (Passes::gradient(steps + 1) + Passes::forward(1)).times(restarts),
-            Self::Fab(fab) => Passes::forward(1) + fab.passes().times(restarts * fab.targets),
-            Self::Square(_) => Passes::forward(1).times((steps + 1) * restarts),
-            Self::Cw(_) => (Passes::gradient(steps) + Passes::forward(2)).times(restarts),
-        }
-    }
-
-    /// The number that keeps its random numbers apart from those of other searches.
-    fn number(&self) -> u64 {
-        match self {
-            Self::Pgd(_) => 0,
-            Self::Apgd(Apgd { loss: ApgdLoss::CrossEntropy, .. }) => 1,
-            Self::Apgd(Apgd { loss: ApgdLoss::Dlr, .. }) => 2,
-            Self::Apgd(Apgd { loss: ApgdLoss::Margin, .. }) => 3,
-            Self::Apgd(Apgd { loss: ApgdLoss::Targeted { .. }, .. }) => 4,
-            Self::Cw(_) => 5,
-            Self::Slowdown(_) => 6,
-            Self::Fab(_) => 7,
-            Self::Square(_) => 8,
-        }
+    /// Why its settings make no sense, if so: the key inside the section, and the cure.
+    pub fn problem(&self) -> Option<String> {
+        // Step sizes in units of epsilon are fine in any ball, so any will do.
+        let budget = self.method().budget(&Threat::linf(1.0));
+        budget.nothing_to_do().or_else(|| self.method().problem()).or_else(|| budget.no_step_size())
     }
 }

@@ -17,11 +17,14 @@ pub enum Norm {
 }
 
 /// A ball around the clean image, intersected with the pixel cube `[0, 1]`.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Threat {
-    /// Which norm.
+    /// `linf` (default) or `l2`.
+    #[serde(default)]
     pub norm: Norm,
-    /// Radius, in pixel units (pixels are in `[0, 1]`).
+    /// Radius in pixel units (pixels are in `[0, 1]`); in a file a number or a fraction such as `"8/255"`.
+    #[serde(with = "crate::fraction")]
     pub epsilon: f64,
 }
 
@@ -34,6 +37,12 @@ impl Threat {
     /// The L2 ball of radius `epsilon`.
     pub fn l2(epsilon: f64) -> Self {
         Self { norm: Norm::L2, epsilon }
+    }
+
+    /// Why this threat makes no sense, if so: the key inside the section, and the cure.
+    pub fn problem(&self) -> Option<String> {
+        let fine = self.epsilon.is_finite() && self.epsilon >= 0.0;
+        (!fine).then(|| format!("epsilon = {}: must be a finite number, 0 or larger, in pixel units", self.epsilon))
     }
 
     /// The nearest point of the ball, then of the pixel cube.

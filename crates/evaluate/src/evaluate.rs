@@ -2,7 +2,7 @@
 //! at all exits (neo-kd.md 4.1), and what exit policies make of the answers (4.2).
 
 use burn::tensor::{Device, Int, Tensor};
-use neokd_attack::{AnyAttack, Audit, Outcome, Passes, Threat};
+use neokd_attack::{Attack, Audit, Outcome, Passes, Scenario, Threat};
 use neokd_datasets::Images;
 use neokd_model::policy::Policy;
 use neokd_model::{ExitLogits, Frozen, MultiExit};
@@ -26,7 +26,7 @@ pub struct Evaluation<'a, M> {
     /// Images per pass; does not change the result.
     pub batch_size: usize,
     /// The attacks.
-    pub attacks: &'a [AnyAttack],
+    pub attacks: &'a [Attack],
     /// How far they may go.
     pub threat: &'a Threat,
     /// Key of their random numbers.
@@ -98,7 +98,8 @@ impl<M: MultiExit> Evaluation<'_, M> {
             clean.add(&logits, &data.batch.labels, &data.labels)?;
             clean.passes += Passes::forward(data.batch.len());
             let right = logits.correct(&data.batch.labels);
-            let outcomes = neokd_attack::run_all(self.model, &data.batch, self.attacks, self.threat, self.key)?;
+            let outcomes =
+                neokd_attack::run_all(&Scenario::new(self.model, &data.batch, self.threat, self.key), self.attacks)?;
             for (at, (outcome, tally)) in outcomes.into_iter().zip(&mut attacked).enumerate() {
                 tally.add(&outcome.logits, &data.batch.labels, &data.labels)?;
                 tally.fooled.add(&right, &outcome.logits, &data.batch.labels)?;

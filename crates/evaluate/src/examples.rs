@@ -7,7 +7,7 @@
 use std::path::Path;
 
 use burn::tensor::{Device, Tensor};
-use neokd_attack::{AnyAttack, Norm, Threat};
+use neokd_attack::{Attack, Norm, Scenario, Threat};
 use neokd_datasets::Images;
 use neokd_model::weights::{self, HostTensor, Metadata, TensorMap};
 use neokd_model::{ExitLogits, Frozen, MultiExit};
@@ -66,14 +66,14 @@ impl Examples {
         model: &Frozen<M>,
         set: &dyn Images,
         count: usize,
-        (attack, threat, key): (&AnyAttack, &Threat, u64),
+        (attack, threat, key): (&Attack, &Threat, u64),
         device: &Device,
     ) -> Result<Self, Error> {
         let indices: Vec<usize> = (0..count.min(set.len())).collect();
         let data = batches::collect(set, &indices, device)?;
         let logits_clean = host_logits(&model.forward(data.batch.pixels.clone()))?;
-        let outcome = neokd_attack::run(model, &data.batch, attack, threat, key)?;
-        let objective = attack.target.to_string();
+        let outcome = neokd_attack::run(&Scenario::new(model, &data.batch, threat, key), attack)?;
+        let objective = attack.objective.to_string();
         Ok(Self {
             about: Some(About { schema: SCHEMA.to_string(), objective, norm: threat.norm, epsilon: threat.epsilon }),
             images: host(data.batch.pixels)?,

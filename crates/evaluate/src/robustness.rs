@@ -19,7 +19,7 @@ mod table;
 use std::time::Instant;
 
 use burn::tensor::{Device, Tensor, TensorData};
-use neokd_attack::{Batch, Diagnostics, Effort};
+use neokd_attack::{Batch, Diagnostics, Effort, Scenario};
 use neokd_model::policy::Policy;
 use neokd_model::{Frozen, Network};
 
@@ -34,7 +34,7 @@ use plan::Kind;
 pub use bits::Bits;
 pub use found::{Deployed, Distances, Found, Seen};
 pub use journal::{Header, Journal, RunHeader, SCHEMA as JOURNAL_SCHEMA, Signs};
-pub use plan::{AttackName, Knobs, Method, Run, objective, plan, settings};
+pub use plan::{AttackName, Method, Run, plan};
 pub use summary::{
     Context, DistanceReport, EpsilonReport, QUANTILES, RobustnessReport, RunReport, SCHEMA, Transfers, VerdictReport,
     WorstCase,
@@ -220,7 +220,7 @@ impl Evaluation<'_> {
         let steps = self.runs.iter().filter(|other| other.is_checked_as(about)).map(Run::gradient_steps).max();
         let effort = Effort::for_attack_of(steps.unwrap_or(0));
         let (criterion, key) = (about.criterion(self.policy)?, key(self.seed, Purpose::Evaluation, 1));
-        let signs = Diagnostics::measure(self.model, batch, &criterion, &about.threat, effort, key)?;
+        let signs = Diagnostics::measure(&Scenario::new(self.model, batch, &about.threat, key), &criterion, effort)?;
         Ok(Signs { verdict: run, checks: self.checks, signs, seconds: started.elapsed().as_secs_f64() })
     }
 }

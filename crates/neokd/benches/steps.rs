@@ -24,7 +24,7 @@ use burn::tensor::Device;
 use clap::Parser;
 use neokd::device::{self, DeviceChoice};
 use neokd::threads;
-use neokd_attack::{Attack, Pgd, Target, Threat, perturb};
+use neokd_attack::{Attack, Objective, Pgd, Scenario, Threat, perturb};
 use neokd_distill::{Draw, ExitLoss, LossInput};
 use neokd_evaluate::batches::{self, LabelledBatch};
 use neokd_model::{Frozen, MultiExit, Network};
@@ -406,11 +406,12 @@ fn arms<'a>(config: &RunConfig, steps: usize, batch: &'a LabelledBatch, device: 
     let model = config.model.init(1, device);
     let frozen = Frozen::new(&model);
     let attacked = Frozen::new(&model);
-    let threat = config.threat.threat();
+    let threat = config.threat;
     let step_size = threat.epsilon / 4.0;
-    let attack = move |target, steps| Attack { target, pgd: Pgd { steps, step_size, random_start: true, restarts: 1 } };
+    let attack =
+        move |objective, steps| Attack::new(objective, Pgd { steps, step_size, random_start: true, restarts: 1 });
     let mut clean = Trainer::new(config, &model, None);
-    let mut robust = Trainer::new(config, &model, Some(attack(Target::MaxAverage, steps)));
+    let mut robust = Trainer::new(config, &model, Some(attack(Objective::MaxAverage, steps)));
     vec![
         (
             "inference".to_string(),
@@ -422,7 +423,8 @@ fn arms<'a>(config: &RunConfig, steps: usize, batch: &'a LabelledBatch, device: 
         (
             "attack step".to_string(),
             Box::new(move || {
-                let result = perturb(&attacked, &batch.batch, &attack(Target::Average, 1), &threat, 1);
+                let result =
+                    perturb(&Scenario::new(&attacked, &batch.batch, &threat, 1), &attack(Objective::Average, 1));
                 result.expect("a valid attack");
             }),
         ),
@@ -456,7 +458,8 @@ impl Trainer {
                 .reduce(|sum, exit| sum + exit),
             Some(attack) => {
                 let frozen = Frozen::new(&self.model);
-                let pixels = perturb(&frozen, &data.batch, attack, threat, 1).expect("a valid attack").pixels;
+                let pixels =
+                    perturb(&Scenario::new(&frozen, &data.batch, threat, 1), attack).expect("a valid attack").pixels;
                 let clean = self.model.forward(data.batch.pixels.clone());
                 let adversarial = self.model.forward(pixels);
                 let draw = Draw { run: 1, epoch: 1, step: 1, examples: &data.batch.examples, labels: &data.labels };

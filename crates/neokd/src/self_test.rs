@@ -8,7 +8,7 @@ use burn::module::Module;
 use burn::optim::GradientsParams;
 use burn::tensor::activation::{log_softmax, relu};
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use neokd_attack::{AnyAttack, Batch, Pgd, Search, Target, Threat};
+use neokd_attack::{Attack, Batch, Objective, Pgd, Scenario, Threat};
 use neokd_distill::{Draw, LossConfig, LossInput, NeoKdConfig};
 use neokd_evaluate::Error;
 use neokd_model::{Frozen, ModelConfig, MultiExit, weights};
@@ -213,8 +213,8 @@ fn of_network(name: [&'static str; 4], model: ModelConfig) -> Vec<Check> {
         move |device: &Device| {
             let frozen = Frozen::new(&model.init(3, device));
             let pgd = Pgd { steps: 5, step_size, random_start: true, restarts: 1 };
-            let attack = AnyAttack::new(Target::MaxAverage, Search::Pgd(pgd));
-            host(neokd_attack::run(&frozen, &batch(&model, 9, device), attack, &threat, 1)?.adversarial.pixels)
+            let (batch, attack) = (batch(&model, 9, device), Attack::new(Objective::MaxAverage, pgd));
+            host(neokd_attack::run(&Scenario::new(&frozen, &batch, &threat, 1), &attack)?.adversarial.pixels)
         }
     };
     vec![

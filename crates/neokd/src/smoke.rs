@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use burn::tensor::Device;
-use neokd_attack::{AnyAttack, Pgd, Search, Target};
+use neokd_attack::{Attack, Objective, Pgd};
 use neokd_datasets::DataSplits;
 use neokd_evaluate::evaluate::{Evaluation, Scores};
 use neokd_evaluate::stop::Stop;
@@ -107,14 +107,14 @@ fn resume(device: &Device, data: &DataSplits, folder: &Path) -> Result<(Training
 
 fn attack<M: MultiExit>(config: &RunConfig, data: &DataSplits, model: &M, device: &Device) -> Result<Scores, Error> {
     let pgd = Pgd { steps: 3, step_size: 0.05, random_start: true, restarts: 1 };
-    let attacks = [Target::Average, Target::MaxAverage].map(|target| AnyAttack::new(target, Search::Pgd(pgd)));
+    let attacks = [Objective::Average, Objective::MaxAverage].map(|objective| Attack::new(objective, pgd));
     Evaluation {
         model: &Frozen::new(model),
         set: &data.test,
         images: data.test.len(),
         batch_size: 32,
         attacks: &attacks,
-        threat: &config.threat.threat(),
+        threat: &config.threat,
         key: 1,
         policies: &[],
         device,

@@ -1,7 +1,7 @@
 //! Training methods side by side: what their runs' reports say, in mean and spread over seeds, and which
 //! differences are larger than the spread.
 
-use neokd_attack::Target;
+use neokd_attack::Objective;
 use neokd_evaluate::interval::Share;
 use serde::{Deserialize, Serialize};
 
@@ -13,9 +13,9 @@ use crate::run::Run;
 pub const SCHEMA: &str = "neokd.compare/1";
 
 /// The attacks of a comparison: the paper's two, and each exit's own.
-pub fn targets(exits: usize) -> Vec<Target> {
-    let own = (0..exits).map(Target::Single);
-    [Target::MaxAverage, Target::Average].into_iter().chain(own).collect()
+pub fn targets(exits: usize) -> Vec<Objective> {
+    let own = (0..exits).map(Objective::Single);
+    [Objective::MaxAverage, Objective::Average].into_iter().chain(own).collect()
 }
 
 /// Whether a report has everything that a comparison needs.
@@ -23,7 +23,7 @@ pub fn is_enough(document: &Document) -> bool {
     let exits = document.costs.len();
     let complete = document.training.as_ref().is_some_and(|training| training.complete);
     let of_all_exits = |shares: &[Share]| shares.len() == exits;
-    let attacked = |target: &Target| {
+    let attacked = |target: &Objective| {
         under(document, *target).is_some_and(|attack| {
             let single = attack.single().is_some();
             of_all_exits(&attack.accuracy.exits) && (!single || of_all_exits(&attack.fooled))
@@ -223,7 +223,7 @@ impl MethodResult {
     }
 }
 
-fn under(document: &Document, target: Target) -> Option<&AttackResult> {
+fn under(document: &Document, target: Objective) -> Option<&AttackResult> {
     document.attacks.iter().find(|attack| attack.objective == target.to_string())
 }
 
@@ -245,16 +245,16 @@ fn measure(document: &Document) -> Vec<(&'static str, Vec<f64>)> {
     };
     vec![
         ("clean", values(&document.clean.exits)),
-        ("max-average", attacked(Target::MaxAverage)),
-        ("average", attacked(Target::Average)),
-        ("own", (0..exits).map(|exit| attacked(Target::Single(exit))[exit]).collect()),
+        ("max-average", attacked(Objective::MaxAverage)),
+        ("average", attacked(Objective::Average)),
+        ("own", (0..exits).map(|exit| attacked(Objective::Single(exit))[exit]).collect()),
         ("transfer", (0..exits).map(from_others).collect()),
     ]
 }
 
 /// Row: the attacked exit; column: the measured one.
 fn transfer(document: &Document) -> Vec<Vec<f64>> {
-    let row = |exit| under(document, Target::Single(exit)).map(|attack| &attack.fooled);
+    let row = |exit| under(document, Objective::Single(exit)).map(|attack| &attack.fooled);
     let rows = (0..document.costs.len()).filter_map(row);
     rows.map(|fooled| fooled.iter().map(|share| share.value).collect()).collect()
 }

@@ -1,6 +1,6 @@
 //! `report.json`: what came out, how it was made, and how sure it is; and the pages that show it.
 
-use neokd_attack::{AnyAttack, Audit, Norm, Passes, Spent, Threat, Verdict};
+use neokd_attack::{Attack, Audit, Norm, Passes, Spent, Threat, Verdict};
 use neokd_datasets::{DataSplits, Images, Provenance};
 use neokd_evaluate::Error;
 use neokd_evaluate::accuracy::{Accuracy, Versions};
@@ -250,7 +250,7 @@ impl<B: Backbone> Report<B> {
     pub fn new<S: Images>(
         context: Context<'_, S, B>,
         threat: &Threat,
-        attacks: &[AnyAttack],
+        attacks: &[Attack],
         deployment: &Deployment,
         scores: Scores,
         seconds: f64,
@@ -260,15 +260,15 @@ impl<B: Backbone> Report<B> {
             let each = deployment.policies.iter().cloned().zip(found).zip(robust);
             each.map(|((policy, found), robust)| PolicyReport::new(policy, found, context.costs, robust)).collect()
         };
-        let attack_report = |(attack, scores): (&AnyAttack, neokd_evaluate::evaluate::AttackScores)| AttackReport {
-            search: attack.search.name().to_string(),
-            objective: robustness::objective(&attack.search, attack.target),
+        let attack_report = |(attack, scores): (&Attack, neokd_evaluate::evaluate::AttackScores)| AttackReport {
+            search: attack.search.method().name().to_string(),
+            objective: attack.aimed_at(),
             norm: threat.norm,
             epsilon: threat.epsilon,
-            steps: attack.search.steps(),
-            step_size: attack.search.step_size(threat),
-            random_start: attack.search.random_start(),
-            restarts: attack.search.restarts(),
+            steps: attack.search.method().budget(threat).steps,
+            step_size: attack.search.method().budget(threat).step_size,
+            random_start: attack.search.method().budget(threat).random_start,
+            restarts: attack.search.method().budget(threat).restarts,
             accuracy: Accuracy::new(scores.exits),
             calibration: scores.calibration,
             fooled: scores.fooled,

@@ -7,7 +7,7 @@ mod suggest;
 
 use std::path::{Path, PathBuf};
 
-use neokd_attack::{AttackConfig, Target, ThreatConfig};
+use neokd_attack::{Attack, Objective, Threat};
 use neokd_datasets::{Augmentation, KnownDataset, Storage};
 use neokd_distill::LossConfig;
 use neokd_evaluate::Error;
@@ -19,7 +19,7 @@ use crate::options::awp::AwpConfig;
 use crate::options::cutmix::CutmixConfig;
 use crate::options::ema::EmaConfig;
 use crate::options::probe::ProbeConfig;
-use crate::options::training_attack::{AttackMode, TrainingAttackConfig};
+use crate::options::training_attack::{AttackMode, TrainingAttack};
 use crate::training::optimizer::OptimizerConfig;
 use crate::training::schedule::ScheduleConfig;
 
@@ -37,7 +37,7 @@ pub struct RunConfig<B = ModelConfig> {
     /// The images.
     pub data: DataConfig,
     /// How far an image may be moved, in training and evaluation.
-    pub threat: ThreatConfig,
+    pub threat: Threat,
     /// How the network is trained.
     pub training: TrainingConfig,
     /// How it is watched on held-out training images.
@@ -86,7 +86,7 @@ pub struct TrainingConfig {
     #[serde(default = "defaults::checkpoint_every")]
     pub checkpoint_every_steps: u64,
     /// The attack that makes the adversarial batch.
-    pub attack: TrainingAttackConfig,
+    pub attack: TrainingAttack,
     /// Whether batch-norm and dropout are in evaluation or in training mode while it does.
     #[serde(default)]
     pub attack_mode: AttackMode,
@@ -161,7 +161,7 @@ pub struct EvaluationConfig {
     #[serde(default = "defaults::evaluation_batch")]
     pub batch_size: usize,
     /// The attack, run once on the average and once as max-average; its own objective is not read.
-    pub attack: AttackConfig,
+    pub attack: Attack,
 }
 
 mod defaults {
@@ -267,13 +267,13 @@ impl<B: Backbone> RunConfig<B> {
         let exits = self.model.exits();
         let (training, evaluation) = (&self.training.attack, &self.evaluation.attack);
         for (section, problem, objective) in [
-            ("training.attack.", training.problem(exits), training.objective()),
-            ("evaluation.attack.", evaluation.problem(exits), evaluation.objective()),
+            ("training.attack.", training.problem(exits), training.objective),
+            ("evaluation.attack.", evaluation.problem(exits), evaluation.objective),
         ] {
             if let Some(why) = problem {
                 return fail(section, why);
             }
-            if objective == Target::Policy {
+            if objective == Objective::Policy {
                 let why = "objective = \"policy\": there is no deployed policy here; take max-average or average";
                 return fail(section, why.to_string());
             }

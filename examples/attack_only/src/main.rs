@@ -4,7 +4,7 @@
 #![allow(clippy::print_stdout, reason = "an example prints")]
 
 use burn::tensor::{Device, Tensor, TensorData};
-use neokd_attack::{AnyAttack, Apgd, ApgdLoss, Batch, Criterion, Diagnostics, Effort, Search, Target, Threat};
+use neokd_attack::{Apgd, ApgdCe, Attack, Batch, Criterion, Diagnostics, Effort, Objective, Scenario, Threat};
 use neokd_model::{Frozen, ModelConfig, SmallCnnConfig, weights};
 
 const IMAGES: usize = 50;
@@ -18,14 +18,14 @@ pub(crate) fn main() -> Result<(), Box<dyn std::error::Error>> {
     let model = Frozen::new(&network);
     let batch = batch(&device)?;
     let threat = Threat::linf(0.1);
+    let scenario = Scenario::new(&model, &batch, &threat, 1);
     for exit in 0..model.exits() {
-        let search = Search::Apgd(Apgd { loss: ApgdLoss::CrossEntropy, steps: 10, restarts: 1 });
-        let attack = AnyAttack::new(Target::Single(exit), search);
-        let outcome = neokd_attack::run(&model, &batch, attack, &threat, 1)?;
+        let attack = Attack::new(Objective::Single(exit), ApgdCe(Apgd { steps: 10, restarts: 1 }));
+        let outcome = neokd_attack::run(&scenario, &attack)?;
         let broken = Criterion::Exit(exit).broken(&outcome.logits, &batch.labels).int().sum().into_scalar::<i64>();
         println!("exit {exit}: {broken} of {IMAGES} broken, audit {:?}", outcome.adversarial.audit);
     }
-    let signs = Diagnostics::measure(&model, &batch, &Criterion::AnyExit, &threat, Effort::default(), 1)?;
+    let signs = Diagnostics::measure(&scenario, &Criterion::AnyExit, Effort::default())?;
     println!("verdict: {:#?}", signs.verdict());
     Ok(())
 }

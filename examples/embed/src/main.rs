@@ -20,7 +20,7 @@ pub(crate) fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut state = TrainingState::start(&config, &device);
     Fit::new(&config, &data, &device)?.run(&mut state, &run, &Stop::default(), &mut Silent)?;
     let model = Frozen::new(&TrainingState::load(&config, &run.checkpoint_path(), &device)?.model);
-    let (threat, attacks) = (config.threat.threat(), [config.evaluation.attack.attack(&config.threat.threat())]);
+    let (threat, attacks) = (config.threat, [config.evaluation.attack.clone()]);
     let evaluation = Evaluation {
         model: &model,
         set: &data.test,

@@ -4,7 +4,7 @@
 #![allow(clippy::print_stdout, reason = "an example prints")]
 
 use burn::tensor::Device;
-use neokd_attack::{AnyAttack, Pgd, Search, Target, Threat};
+use neokd_attack::{Attack, Objective, Pgd, Threat};
 use neokd_evaluate::evaluate::Evaluation;
 use neokd_model::{Frozen, ModelConfig, MultiExit, SmallCnnConfig, weights};
 
@@ -15,8 +15,8 @@ pub(crate) fn main() -> Result<(), Box<dyn std::error::Error>> {
         None => ModelConfig::SmallCnn(SmallCnnConfig::default()).init(1, &device),
     };
     let data = neokd_datasets::load("mnist", std::path::Path::new(""))?;
-    let pgd = Search::Pgd(Pgd { steps: 10, step_size: 0.02, random_start: true, restarts: 1 });
-    let attacks = [Target::Average, Target::MaxAverage].map(|target| AnyAttack::new(target, pgd));
+    let pgd = Pgd { steps: 10, step_size: 0.02, random_start: true, restarts: 1 };
+    let attacks = [Objective::Average, Objective::MaxAverage].map(|objective| Attack::new(objective, pgd));
     let scores = Evaluation {
         model: &Frozen::new(&network),
         set: &data.test,

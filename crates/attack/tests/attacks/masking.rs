@@ -1,6 +1,6 @@
 //! The verdict: it sees through networks that hide their gradient, and lets the others pass.
 
-use neokd_attack::{Check, Criterion, Diagnostics, Effort, Level, Threat, Verdict};
+use neokd_attack::{Check, Criterion, Diagnostics, Effort, Level, Scenario, Threat, Verdict};
 use neokd_model::Frozen;
 
 use crate::networks::{Mask, Numbers, Tiny, answered};
@@ -8,9 +8,9 @@ use crate::networks::{Mask, Numbers, Tiny, answered};
 const SHAPE: [usize; 3] = [1, 6, 6];
 
 fn verdict(model: &Tiny, threat: Threat) -> (Diagnostics, Verdict) {
-    let of = answered(model, 64, 8, 0);
+    let (frozen, of) = (Frozen::new(model), answered(model, 64, 8, 0));
     let effort = Effort { steps: 50, queries: 300 };
-    let signs = Diagnostics::measure(&Frozen::new(model), &of, &Criterion::Exit(0), &threat, effort, 1).unwrap();
+    let signs = Diagnostics::measure(&Scenario::new(&frozen, &of, &threat, 1), &Criterion::Exit(0), effort).unwrap();
     (signs, signs.verdict())
 }
 

@@ -2,8 +2,8 @@
 
 use burn::tensor::{Device, Tensor, TensorData};
 use neokd_attack::{
-    AnyAttack, Apgd, ApgdLoss, AutoAttack, Batch, Criterion, Cw, Fab, Norm, Pgd, Search, Slowdown, SlowdownGoal,
-    Square, Target, Threat, run,
+    Apgd, ApgdCe, ApgdDlr, ApgdMargin, ApgdT, Attack, AutoAttack, Batch, Criterion, Cw, Fab, Norm, Objective, Pgd,
+    Scenario, Search, Slowdown, SlowdownGoal, Square, Threat, run,
 };
 use neokd_model::Frozen;
 use neokd_model::policy::{Policy, Rule};
@@ -15,24 +15,24 @@ const NORMS: [Norm; 2] = [Norm::Linf, Norm::L2];
 
 fn searches() -> Vec<Search> {
     let pgd = Pgd { steps: 3, step_size: 0.02, random_start: true, restarts: 2 };
-    let apgd = |loss| Search::Apgd(Apgd { loss, steps: 8, restarts: 2 });
+    let apgd = Apgd { steps: 8, restarts: 2 };
     vec![
-        Search::Pgd(pgd),
-        Search::Cw(Cw(pgd)),
-        apgd(ApgdLoss::CrossEntropy),
-        apgd(ApgdLoss::Dlr),
-        apgd(ApgdLoss::Margin),
-        Search::Apgd(Apgd { loss: ApgdLoss::Targeted { targets: 3 }, steps: 5, restarts: 1 }),
-        Search::Fab(Fab { steps: 4, restarts: 2, targets: 3 }),
-        Search::Square(Square { queries: 60, share: 0.8, restarts: 2 }),
-        Search::Slowdown(Slowdown { pgd, goal: SlowdownGoal::Slow }),
+        pgd.into(),
+        Cw(pgd).into(),
+        ApgdCe(apgd).into(),
+        ApgdDlr(apgd).into(),
+        ApgdMargin(apgd).into(),
+        ApgdT { steps: 5, restarts: 1, targets: 3 }.into(),
+        Fab { steps: 4, restarts: 2, targets: 3 }.into(),
+        Square { queries: 60, share: 0.8, restarts: 2 }.into(),
+        Slowdown::like(pgd, SlowdownGoal::Slow).into(),
     ]
 }
 
-fn attacks() -> Vec<AnyAttack> {
-    let targets = [Target::Single(1), Target::Average, Target::MaxAverage, Target::Policy];
+fn attacks() -> Vec<Attack> {
+    let objectives = [Objective::Single(1), Objective::Average, Objective::MaxAverage, Objective::Policy];
     let policy = Policy { rule: Rule::Confidence(vec![0.4]), ensemble: true };
-    let all = searches().into_iter().flat_map(|search| targets.map(|target| AnyAttack::new(target, search)));
+    let all = searches().into_iter().flat_map(|search| objectives.map(|objective| Attack::new(objective, search)));
     all.map(|attack| attack.with_policy(policy.clone())).collect()
 }
 
@@ -40,8 +40,8 @@ fn epsilon(norm: Norm) -> f64 {
     if norm == Norm::Linf { 0.01 } else { 0.05 }
 }
 
-fn pixels(model: &Frozen<Tiny>, of: &Batch, attack: &AnyAttack, threat: &Threat) -> Vec<f32> {
-    host(&run(model, of, attack, threat, 11).unwrap().adversarial.pixels)
+fn pixels(model: &Frozen<Tiny>, of: &Batch, attack: &Attack, threat: &Threat) -> Vec<f32> {
+    host(&run(&Scenario::new(model, of, threat, 11), attack).unwrap().adversarial.pixels)
 }
 
 #[test]
@@ -71,7 +71,7 @@ fn autoattack_gives_the_same_fates_and_bits_for_any_batch_size() {
     {
         for norm in NORMS {
             let threat = Threat { norm, epsilon: epsilon(norm) };
-            let evaluate = |of: &Batch| set.run(&frozen, of, &criterion, &threat, 3).unwrap();
+            let evaluate = |of: &Batch| set.run(&Scenario::new(&frozen, of, &threat, 3), &criterion).unwrap();
             let whole = evaluate(&all);
             let (bits, mut passes) = (host(&whole.pixels), 0);
             for size in [1, 7] {
@@ -97,9 +97,10 @@ fn an_evaluation_that_goes_on_member_by_member_ends_as_one_that_was_not_stopped(
     let model = Tiny::random(SHAPE, 10, 2, 53);
     let (frozen, of) = (Frozen::new(&model), answered(&model, 20, 6, 0));
     let (set, threat, criterion) = (AutoAttack { members: searches() }, Threat::linf(0.01), Criterion::AnyExit);
-    let whole = set.run(&frozen, &of, &criterion, &threat, 3).unwrap();
-    let mut standing = set.start(&frozen, &of, &criterion).unwrap();
-    while set.advance(&frozen, &of, &criterion, &threat, 3, &mut standing).unwrap() {
+    let scenario = Scenario::new(&frozen, &of, &threat, 3);
+    let whole = set.run(&scenario, &criterion).unwrap();
+    let mut standing = set.start(&scenario, &criterion).unwrap();
+    while set.advance(&scenario, &criterion, &mut standing).unwrap() {
         // What a journal keeps: values, not tensors of this process.
         let values = TensorData::new(host(&standing.pixels), [20, 1, 8, 8]);
         standing.pixels = Tensor::from_data(values, &Device::flex());
@@ -117,7 +118,7 @@ fn a_union_breaks_what_each_of_its_members_breaks() {
     for norm in NORMS {
         let threat = Threat { norm, epsilon: epsilon(norm) };
         let robust = |members: Vec<Search>, criterion: &Criterion| {
-            AutoAttack { members }.run(&frozen, &of, criterion, &threat, 3).unwrap().survivors()
+            AutoAttack { members }.run(&Scenario::new(&frozen, &of, &threat, 3), criterion).unwrap().survivors()
         };
         for criterion in [Criterion::Exit(0), Criterion::AnyExit] {
             let union = robust(searches(), &criterion);
@@ -140,16 +141,16 @@ fn more_restarts_or_epsilon_never_raise_robust_accuracy() {
     let (frozen, of) = (Frozen::new(&model), answered(&model, 64, 6, 0));
     let robust = |search: Search, epsilon: f64| {
         let set = AutoAttack { members: vec![search] };
-        set.run(&frozen, &of, &Criterion::Exit(0), &Threat::linf(epsilon), 3).unwrap().survivors().len()
+        set.run(&Scenario::new(&frozen, &of, &Threat::linf(epsilon), 3), &Criterion::Exit(0)).unwrap().survivors().len()
     };
     for restarts in [1, 2, 4] {
-        let apgd = |restarts| Search::Apgd(Apgd { loss: ApgdLoss::CrossEntropy, steps: 3, restarts });
+        let apgd = |restarts| ApgdCe(Apgd { steps: 3, restarts }).into();
         assert!(robust(apgd(2 * restarts), 0.008) <= robust(apgd(restarts), 0.008));
-        let square = |restarts| Search::Square(Square { queries: 30, share: 0.8, restarts });
+        let square = |restarts| Square { queries: 30, share: 0.8, restarts }.into();
         assert!(robust(square(2 * restarts), 0.01) <= robust(square(restarts), 0.01));
     }
     // On a linear network the targeted attack finds what there is, so more epsilon breaks more.
-    let targeted = Search::Apgd(Apgd { loss: ApgdLoss::Targeted { targets: 9 }, steps: 30, restarts: 1 });
+    let targeted = Search::from(ApgdT { steps: 30, restarts: 1, targets: 9 });
     let counts: Vec<usize> =
         [0.0, 0.003, 0.006, 0.012, 0.05].iter().map(|epsilon| robust(targeted, *epsilon)).collect();
     assert!(counts.is_sorted_by(|more, fewer| more >= fewer), "{counts:?}");
@@ -198,11 +199,11 @@ fn short_attacks_of_random_shape_and_size_keep_to_their_rules() {
         let at = round as usize;
         let shape = [1 + at % 3, 1 + at % 6, 1 + at % 5];
         let model = Tiny::random(shape, 4 + at % 3, 2, round);
-        let of = answered(&model, 12, round, 0);
+        let (frozen, of) = (Frozen::new(&model), answered(&model, 12, round, 0));
         let threat = Threat { norm: NORMS[at % 2], epsilon: f64::from(numbers.next().abs()) * 2.0 };
         for search in searches() {
             // The audit inside is what fails; a rule that is broken is an error.
-            let outcome = run(&Frozen::new(&model), &of, AnyAttack::new(Target::Single(0), search), &threat, round);
+            let outcome = run(&Scenario::new(&frozen, &of, &threat, round), &Attack::new(Objective::Single(0), search));
             assert!(outcome.is_ok(), "{shape:?} {threat:?} {search:?}: {:?}", outcome.err());
         }
     }

@@ -1,8 +1,8 @@
 //! Networks whose worst perturbation can be written down: attacks find it.
 
 use neokd_attack::{
-    Aim, AnyAttack, Apgd, ApgdLoss, AutoAttack, Batch, Criterion, Cw, Fab, Fate, Norm, Pgd, RandomKey, Search, Square,
-    Target, Threat, margin, run,
+    Aim, Apgd, ApgdCe, ApgdMargin, ApgdT, Attack, AutoAttack, Batch, Criterion, Cw, Fab, Fate, Fgsm, Norm, Objective,
+    Pgd, Scenario, Search, Square, Threat, margin, run,
 };
 use neokd_model::{Frozen, MultiExit};
 
@@ -16,8 +16,12 @@ fn pgd(steps: usize, step_size: f64) -> Search {
     Search::Pgd(Pgd { steps, step_size, random_start: false, restarts: 1 })
 }
 
-fn apgd(loss: ApgdLoss, steps: usize) -> Search {
-    Search::Apgd(Apgd { loss, steps, restarts: 1 })
+fn apgd(steps: usize) -> Search {
+    ApgdCe(Apgd { steps, restarts: 1 }).into()
+}
+
+fn apgd_on_the_margin(steps: usize) -> Search {
+    ApgdMargin(Apgd { steps, restarts: 1 }).into()
 }
 
 /// Two exits with two classes each, the second the first with its sign turned.
@@ -43,7 +47,7 @@ fn margins(model: &Frozen<Tiny>, pixels: &burn::tensor::Tensor<4>, of: &Batch, e
 }
 
 fn found(model: &Frozen<Tiny>, of: &Batch, exit: usize, search: Search, threat: &Threat) -> Vec<f64> {
-    let outcome = run(model, of, AnyAttack::new(Target::Single(exit), search), threat, 5).unwrap();
+    let outcome = run(&Scenario::new(model, of, threat, 5), &Attack::new(Objective::Single(exit), search)).unwrap();
     margins(model, &outcome.adversarial.pixels, of, exit)
 }
 
@@ -60,7 +64,7 @@ fn gradient_attacks_find_the_worst_case_of_a_linear_network() {
         let clean = margins(&frozen, &of.pixels, &of, exit);
         let worst: Vec<f64> = clean.iter().map(|clean| clean + threat.epsilon * dual(&slope, norm)).collect();
         for search in [
-            Search::Pgd(Pgd::fgsm(&threat)),
+            Fgsm {}.into(),
             pgd(10, threat.epsilon / 4.0),
             Search::Cw(Cw(Pgd { steps: 40, step_size: threat.epsilon / 4.0, random_start: true, restarts: 1 })),
         ] {
@@ -69,9 +73,9 @@ fn gradient_attacks_find_the_worst_case_of_a_linear_network() {
         // Auto-PGD stops caring once an image is broken, so it is compared where none can be.
         let small = Threat { epsilon: 0.9 * smallest(&clean) / dual(&slope, norm), ..threat };
         let worst: Vec<f64> = clean.iter().map(|clean| clean + small.epsilon * dual(&slope, norm)).collect();
-        for loss in [ApgdLoss::CrossEntropy, ApgdLoss::Margin] {
-            let ours = found(&frozen, &of, exit, apgd(loss, 50), &small);
-            close(&format!("{norm:?} exit {exit} {loss:?}"), &ours, &worst);
+        for search in [apgd(50), apgd_on_the_margin(50)] {
+            let ours = found(&frozen, &of, exit, search, &small);
+            close(&format!("{norm:?} exit {exit} {search:?}"), &ours, &worst);
         }
     }
 }
@@ -88,12 +92,7 @@ fn gradient_attacks_find_the_worst_case_of_a_quadratic_network() {
         let threat = Threat { norm, epsilon: if norm == Norm::Linf { 0.06 } else { 0.2 } };
         let worst: Vec<f64> = pixels.chunks(PIXELS).map(|image| farthest(image, centre, radius, &threat)).collect();
         assert!(worst.iter().all(|margin| *margin < 0.0), "{norm:?}: an image can be broken: {worst:?}");
-        for search in [
-            Search::Pgd(Pgd::fgsm(&threat)),
-            pgd(20, threat.epsilon / 4.0),
-            apgd(ApgdLoss::CrossEntropy, 100),
-            apgd(ApgdLoss::Margin, 100),
-        ] {
+        for search in [Fgsm {}.into(), pgd(20, threat.epsilon / 4.0), apgd(100), apgd_on_the_margin(100)] {
             close(&format!("{norm:?} {search:?}"), &found(&frozen, &of, 0, search, &threat), &worst);
         }
     }
@@ -153,7 +152,7 @@ fn targeted_attacks_break_exactly_what_can_be_broken() {
         let epsilon = median(leads.iter().map(|leads| distance(leads)).collect());
         let threat = Threat { norm, epsilon };
         for search in
-            [apgd(ApgdLoss::Targeted { targets: 9 }, 60), Search::Fab(Fab { steps: 60, restarts: 1, targets: 9 })]
+            [ApgdT { steps: 60, restarts: 1, targets: 9 }.into(), Fab { steps: 60, restarts: 1, targets: 9 }.into()]
         {
             let ours = found(&frozen, &of, 0, search, &threat);
             for (image, (margin, leads)) in ours.iter().zip(&leads).enumerate() {
@@ -174,7 +173,7 @@ fn distances_of_fab_are_within_one_percent() {
     let fab = Fab { steps: 50, restarts: 1, targets: 4 };
     for norm in NORMS {
         let threat = Threat { norm, epsilon: 0.1 };
-        let nearest = fab.nearest(&frozen, &of, &Aim::Exit(0), &threat, RandomKey::new(0)).unwrap();
+        let nearest = fab.nearest(&Scenario::new(&frozen, &of, &threat, 0), &Aim::Exit(0)).unwrap();
         for (ours, leads) in host(&nearest.distances).into_iter().zip(leads(&model, &of, norm)) {
             let theirs = distance(&leads);
             assert!((f64::from(ours) / theirs - 1.0).abs() < 0.01, "{norm:?}: {ours} instead of {theirs}");
@@ -192,7 +191,7 @@ fn distances_of_fab_on_a_sphere_are_within_one_percent() {
     let of = batch(pixels.clone(), SHAPE, &[0; 16]);
     let fab = Fab { steps: 100, restarts: 1, targets: 9 };
     let threat = Threat::l2(0.5);
-    let nearest = fab.nearest(&Frozen::new(&model), &of, &Aim::Exit(0), &threat, RandomKey::new(0)).unwrap();
+    let nearest = fab.nearest(&Scenario::new(&Frozen::new(&model), &of, &threat, 0), &Aim::Exit(0)).unwrap();
     for (ours, image) in host(&nearest.distances).into_iter().zip(pixels.chunks(PIXELS)) {
         let theirs = to_sphere(image, centre, radius);
         assert!((f64::from(ours) / theirs - 1.0).abs() < 0.01, "{ours} instead of {theirs}");
@@ -243,7 +242,7 @@ fn autoattack_breaks_exactly_what_can_be_broken_and_names_the_member() {
     let epsilon = median(leads.iter().map(|leads| distance(leads)).collect());
     let mut set = AutoAttack::standard(5);
     set.members[3] = Search::Square(Square { queries: 200, share: 0.8, restarts: 1 });
-    let standing = set.run(&frozen, &of, &Criterion::Exit(0), &Threat::linf(epsilon), 3).unwrap();
+    let standing = set.run(&Scenario::new(&frozen, &of, &Threat::linf(epsilon), 3), &Criterion::Exit(0)).unwrap();
     for (fate, leads) in standing.fates.iter().zip(&leads) {
         if (distance(leads) / epsilon - 1.0).abs() > 0.005 {
             assert_eq!(matches!(fate, Fate::Broken(_)), distance(leads) < epsilon);

@@ -3,8 +3,8 @@
 use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Tensor};
 use neokd_attack::{
-    Aim, AnyAttack, Apgd, ApgdLoss, AttackError, AutoAttack, Criterion, Deployed, Pgd, Search, Slowdown, SlowdownGoal,
-    Target, Threat, Transfer, run,
+    Aim, Apgd, ApgdCe, ApgdT, Attack, AttackError, AutoAttack, Criterion, Deployed, Objective, Pgd, Scenario, Search,
+    Slowdown, SlowdownGoal, Threat, Transfer, run,
 };
 use neokd_model::policy::{Policy, Rule};
 use neokd_model::{ExitLogits, Frozen};
@@ -28,7 +28,7 @@ fn policies() -> Vec<Policy> {
 }
 
 fn apgd(steps: usize) -> Search {
-    Search::Apgd(Apgd { loss: ApgdLoss::CrossEntropy, steps, restarts: 1 })
+    ApgdCe(Apgd { steps, restarts: 1 }).into()
 }
 
 fn bools(mask: Tensor<1, burn::tensor::Bool>) -> Vec<bool> {
@@ -73,9 +73,10 @@ fn a_deployed_system_is_at_most_as_robust_as_each_exit_that_can_be_reached() {
     let threat = Threat::linf(0.03);
     for policy in policies() {
         let of = answered(&model, 48, 3, 0);
+        let scenario = Scenario::new(&frozen, &of, &threat, 2);
         let criterion = Criterion::Policy(policy.clone());
-        let deployed = AnyAttack::new(Target::Policy, apgd(20)).with_policy(policy.clone());
-        let attacked = run(&frozen, &of, &deployed, &threat, 2).unwrap();
+        let deployed = Attack::new(Objective::Policy, apgd(20)).with_policy(policy.clone());
+        let attacked = run(&scenario, &deployed).unwrap();
         let broken = bools(criterion.broken(&attacked.logits, &of.labels));
         let clean = bools(criterion.broken(&frozen.forward(of.pixels.clone()), &of.labels));
         for (image, (broken, clean)) in broken.iter().zip(&clean).enumerate() {
@@ -85,8 +86,7 @@ fn a_deployed_system_is_at_most_as_robust_as_each_exit_that_can_be_reached() {
         let system = Deployed { policy: policy.clone(), exits: 4 };
         for exit in system.reachable(5) {
             let aim = Aim::Leave { deployed: system.clone(), exit };
-            let key = neokd_attack::RandomKey::new(2);
-            let (pixels, _) = apgd(20).search(&frozen, &of, &aim, &threat, key).unwrap();
+            let (pixels, _) = apgd(20).search(&scenario, &aim).unwrap();
             let alone = bools(criterion.broken(&frozen.forward(pixels), &of.labels));
             let missed = alone.iter().zip(&broken).filter(|(alone, whole)| **alone && !**whole).count();
             assert_eq!(missed, 0, "{policy:?}, exit {exit}");
@@ -103,7 +103,7 @@ fn a_policy_that_always_leaves_at_one_exit_is_that_exit() {
         members: vec![apgd(30), Search::Pgd(Pgd { steps: 10, step_size: 0.01, random_start: true, restarts: 1 })],
     };
     let policy = Policy { rule: Rule::Fixed(1), ensemble: false };
-    let fates = |criterion| set.run(&frozen, &of, &criterion, &Threat::linf(0.03), 1).unwrap();
+    let fates = |criterion| set.run(&Scenario::new(&frozen, &of, &Threat::linf(0.03), 1), &criterion).unwrap();
     let (system, exit) = (fates(Criterion::Policy(policy)), fates(Criterion::Exit(1)));
     let robust = |standing: &neokd_attack::Standing| standing.survivors();
     assert_eq!(robust(&system), robust(&exit));
@@ -114,15 +114,13 @@ fn a_policy_that_always_leaves_at_one_exit_is_that_exit() {
 fn the_policy_objective_needs_a_policy_that_fits() {
     let model = Tiny::random(SHAPE, 3, 2, 1);
     let (frozen, of) = (Frozen::new(&model), answered(&model, 2, 1, 0));
-    let attack = AnyAttack::new(Target::Policy, apgd(1));
-    let error = |attack: &AnyAttack| run(&frozen, &of, attack, &Threat::linf(0.1), 0).map(|_| ()).unwrap_err();
+    let attack = Attack::new(Objective::Policy, apgd(1));
+    let error =
+        |attack: &Attack| run(&Scenario::new(&frozen, &of, &Threat::linf(0.1), 0), attack).map(|_| ()).unwrap_err();
     assert!(matches!(error(&attack), AttackError::NoPolicy));
     let wrong = attack.with_policy(Policy { rule: Rule::Fixed(7), ensemble: false });
     assert!(matches!(error(&wrong), AttackError::Misfit(_)));
-    let few = AnyAttack::new(
-        Target::Average,
-        Search::Apgd(Apgd { loss: ApgdLoss::Targeted { targets: 9 }, steps: 1, restarts: 1 }),
-    );
+    let few = Attack::new(Objective::Average, ApgdT { steps: 1, restarts: 1, targets: 9 });
     assert!(matches!(error(&few), AttackError::TooFewClasses { classes: 3, needed: 4 }));
 }
 
@@ -137,8 +135,8 @@ fn a_slow_down_makes_images_leave_later() {
     let confidence = |pixels: Tensor<4>| host(&softmax(frozen.forward_to(pixels, 0), 1).max_dim(1).mean())[0];
     for goal in [SlowdownGoal::Slow, SlowdownGoal::SlowAndWrong] {
         let pgd = Pgd { steps: 20, step_size: 0.01, random_start: false, restarts: 1 };
-        let attack = AnyAttack::new(Target::Average, Search::Slowdown(Slowdown { pgd, goal }));
-        let slowed = run(&frozen, &of, &attack, &Threat::linf(0.05), 1).unwrap();
+        let attack = Attack::new(Objective::Average, Slowdown::like(pgd, goal));
+        let slowed = run(&Scenario::new(&frozen, &of, &Threat::linf(0.05), 1), &attack).unwrap();
         let (before, after) = (confidence(of.pixels.clone()), confidence(slowed.adversarial.pixels));
         assert!(after < 0.9 * before, "{goal:?}: {before} to {after}");
     }
@@ -150,11 +148,11 @@ fn transfer_counts_add_up_over_batches_and_its_diagonal_is_the_single_attack() {
     let (frozen, threat) = (Frozen::new(&model), Threat::linf(0.05));
     let of = answered(&model, 60, 3, 0);
     let search = Search::Pgd(Pgd { steps: 5, step_size: 0.02, random_start: true, restarts: 1 });
-    let whole = Transfer::measure(&frozen, &of, &search, &threat, 4).unwrap();
+    let whole = Transfer::measure(&Scenario::new(&frozen, &of, &threat, 4), search).unwrap();
     let mut parts = Transfer::default();
     for start in 0..60 {
-        parts +=
-            Transfer::measure(&frozen, &crate::networks::part(&of, start, start + 1), &search, &threat, 4).unwrap();
+        let one = crate::networks::part(&of, start, start + 1);
+        parts += Transfer::measure(&Scenario::new(&frozen, &one, &threat, 4), search).unwrap();
     }
     assert_eq!(whole, parts);
 
@@ -162,7 +160,7 @@ fn transfer_counts_add_up_over_batches_and_its_diagonal_is_the_single_attack() {
     let clean: Vec<i64> = clean.try_into_vec().unwrap();
     let counted: Vec<usize> = (0..60).filter(|image| (0..3).all(|exit| clean[exit * 60 + image] == 1)).collect();
     assert_eq!(whole.images as usize, counted.len());
-    let outcome = run(&frozen, &of, AnyAttack::new(Target::Single(1), search), &threat, 4).unwrap();
+    let outcome = run(&Scenario::new(&frozen, &of, &threat, 4), &Attack::new(Objective::Single(1), search)).unwrap();
     let answers: Vec<i64> =
         outcome.logits.get(2).unwrap().clone().argmax(1).into_data().convert::<i64>().try_into_vec().unwrap();
     let fooled = counted.iter().filter(|&&image| answers[image] as usize != labels(&of)[image]).count();

@@ -2,7 +2,7 @@
 //! own, where the deployed system lets them leave, and what it cost.
 
 use burn::tensor::Tensor;
-use neokd_attack::{Audit, Passes, Spent, Target};
+use neokd_attack::{Audit, Objective, Passes, Spent};
 use neokd_model::policy::Policy;
 use neokd_model::{Frozen, MultiExit};
 use serde::{Deserialize, Serialize};
@@ -141,18 +141,20 @@ impl Found {
 
     /// Which images withstand an attack on this objective: the exit aimed at, every exit, or the deployed
     /// system.
-    pub fn withstand(&self, target: Target) -> Bits {
+    pub fn withstand(&self, target: Objective) -> Bits {
         match target {
-            Target::Single(exit) => self.whole.right[exit].clone(),
-            Target::Average | Target::MaxAverage => self.right_everywhere(),
-            Target::Policy => self.whole.deployed.as_ref().map(|deployed| deployed.right.clone()).unwrap_or_default(),
+            Objective::Single(exit) => self.whole.right[exit].clone(),
+            Objective::Average | Objective::MaxAverage => self.right_everywhere(),
+            Objective::Policy => {
+                self.whole.deployed.as_ref().map(|deployed| deployed.right.clone()).unwrap_or_default()
+            }
         }
     }
 
     /// Which images exit `exit` is right about under the attack on it alone, if there was one.
-    pub fn own(&self, target: Target, exit: usize) -> Option<&Bits> {
+    pub fn own(&self, target: Objective, exit: usize) -> Option<&Bits> {
         match target {
-            Target::Single(aimed) if aimed == exit => self.whole.right.get(exit),
+            Objective::Single(aimed) if aimed == exit => self.whole.right.get(exit),
             _ => self.parts.get(exit).map(|part| &part.right[exit]),
         }
     }

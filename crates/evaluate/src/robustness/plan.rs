@@ -6,9 +6,8 @@ use std::str::FromStr;
 
 use burn::tensor::Tensor;
 use neokd_attack::{
-    AnyAttack, Apgd, ApgdConfig, ApgdLoss, AttackConfig, AttackError, Audit, AutoAttack, Batch, Criterion, Fab,
-    FgsmConfig, Passes, PgdConfig, Search, Slowdown, SlowdownConfig, SlowdownGoal, Spent, Square, SquareConfig, Target,
-    TargetedConfig, Threat, max_average, perturb,
+    Attack, AttackError, Audit, AutoAttack, Batch, Criterion, Knobs, Mean, Objective, Passes, Scenario, Search, Spent,
+    Threat, max_average, perturb,
 };
 use neokd_model::policy::Policy;
 use neokd_model::{Frozen, MultiExit};
@@ -20,42 +19,25 @@ use crate::adversarial_file::About;
 /// An attack as flags name it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AttackName {
-    /// One gradient step of length epsilon.
-    Fgsm,
-    /// Projected gradient descent.
-    Pgd,
-    /// Auto-PGD on the cross-entropy.
-    ApgdCe,
-    /// Auto-PGD on the difference-of-logits ratio.
-    ApgdDlr,
-    /// Auto-PGD on the targeted ratio.
-    ApgdT,
-    /// PGD on the margin.
-    Cw,
-    /// Targeted fast adaptive boundary.
-    FabT,
-    /// Random squares.
-    Square,
-    /// Towards leaving late.
-    Slowdown,
+    /// One search, by its name.
+    Search(&'static str),
     /// The standard set, on survivors.
     AutoAttack,
     /// PGD on another network, whose images are then shown to this one.
     TransferFrom(PathBuf),
 }
 
-const NAMES: &[(&str, AttackName)] = &[
-    ("fgsm", AttackName::Fgsm),
-    ("pgd", AttackName::Pgd),
-    ("apgd-ce", AttackName::ApgdCe),
-    ("apgd-dlr", AttackName::ApgdDlr),
-    ("apgd-t", AttackName::ApgdT),
-    ("cw", AttackName::Cw),
-    ("fab-t", AttackName::FabT),
-    ("square", AttackName::Square),
-    ("slowdown", AttackName::Slowdown),
-    ("autoattack", AttackName::AutoAttack),
-];
+const AUTOATTACK: &str = "autoattack";
+
+impl AttackName {
+    /// Towards leaving late.
+    pub const SLOWDOWN: Self = Self::Search("slowdown");
+
+    /// What there is, in one line.
+    pub fn all() -> String {
+        format!("{}, {AUTOATTACK} and transfer-from:WEIGHTS", Search::KINDS.join(", "))
+    }
+}
 
 impl FromStr for AttackName {
     type Err = String;
@@ -64,40 +46,24 @@ impl FromStr for AttackName {
         if let Some(weights) = text.strip_prefix("transfer-from:").filter(|weights| !weights.is_empty()) {
             return Ok(Self::TransferFrom(PathBuf::from(weights)));
         }
-        let known = NAMES.iter().find(|(name, _)| *name == text);
-        known.map(|(_, attack)| attack.clone()).ok_or_else(|| {
-            let names: Vec<&str> = NAMES.iter().map(|(name, _)| *name).collect();
-            format!("attack {text:?} is unknown; there are {} and transfer-from:WEIGHTS", names.join(", "))
-        })
+        if text == AUTOATTACK {
+            return Ok(Self::AutoAttack);
+        }
+        let known = Search::KINDS.iter().find(|name| **name == text);
+        known
+            .map(|name| Self::Search(name))
+            .ok_or_else(|| format!("attack {text:?} is unknown; there are {}", Self::all()))
     }
 }
 
 impl fmt::Display for AttackName {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Search(name) => out.write_str(name),
+            Self::AutoAttack => out.write_str(AUTOATTACK),
             Self::TransferFrom(weights) => write!(out, "transfer-from:{}", weights.display()),
-            known => out.write_str(NAMES.iter().find(|(_, attack)| attack == known).map_or("", |(name, _)| *name)),
         }
     }
-}
-
-/// Settings of the attacks; those that an attack has no use for are ignored by it.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Knobs {
-    /// Gradient steps: 20 of PGD, CW and slow-down, 100 of the others where there are none given.
-    pub steps: Option<usize>,
-    /// Length of a step of PGD, CW and slow-down in pixel units; a quarter of epsilon where none is given.
-    pub step_size: Option<f64>,
-    /// Independent runs.
-    pub restarts: usize,
-    /// Whether PGD, CW and slow-down start from a random point.
-    pub random_start: bool,
-    /// Queries of Square; 5000 where none are given.
-    pub queries: Option<usize>,
-    /// Classes that targeted attacks try.
-    pub targets: usize,
-    /// What a slow-down is to achieve.
-    pub goal: SlowdownGoal,
 }
 
 /// How a run searches.
@@ -115,7 +81,7 @@ pub struct Run {
     /// The attack.
     pub name: AttackName,
     /// What it maximises; a slow-down has no use for it.
-    pub target: Target,
+    pub target: Objective,
     /// How far it may go.
     pub threat: Threat,
     /// How it searches.
@@ -139,7 +105,7 @@ pub(super) struct Attacked {
 /// [`Error::Config`] names the attack, the setting and the cure.
 pub fn plan(
     names: &[AttackName],
-    targets: &[Target],
+    targets: &[Objective],
     threats: &[Threat],
     knobs: &Knobs,
     classes: usize,
@@ -151,10 +117,10 @@ pub fn plan(
     for threat in &threats {
         for name in names {
             // A slow-down looks at all exits, whatever is asked for.
-            let targets = if *name == AttackName::Slowdown { &[Target::Average] } else { targets };
+            let targets = if *name == AttackName::SLOWDOWN { &[Objective::Average] } else { targets };
             for &target in targets {
-                let run =
-                    Run { name: name.clone(), target, threat: *threat, method: knobs.method(name, threat, classes)? };
+                let method = method(name, knobs, threat, classes)?;
+                let run = Run { name: name.clone(), target, threat: *threat, method };
                 if !runs.contains(&run) {
                     runs.push(run);
                 }
@@ -164,67 +130,21 @@ pub fn plan(
     Ok(runs)
 }
 
-impl Knobs {
-    fn method(&self, name: &AttackName, threat: &Threat, classes: usize) -> Result<Method, Error> {
-        match self.config(name, threat) {
-            None => self.standard(classes).map(Method::Set),
-            // The exit aimed at is looked at when the attack runs, on the network that it runs on.
-            Some(config) => match config.problem(usize::MAX) {
-                None => Ok(Method::Search(config.search(threat))),
-                Some(why) => Err(Error::Config(format!("--attack {name}: {why}"))),
-            },
+fn method(name: &AttackName, knobs: &Knobs, threat: &Threat, classes: usize) -> Result<Method, Error> {
+    let search = match name {
+        AttackName::AutoAttack => None,
+        AttackName::Search(kind) => Search::named(kind, knobs, threat),
+        AttackName::TransferFrom(_) => Search::named("pgd", knobs, threat),
+    };
+    match search.map(|search| (search, search.problem())) {
+        None => {
+            let set = AutoAttack::set(knobs, classes);
+            let sensible = set.members.iter().all(|member| member.problem().is_none());
+            let why = "--attack autoattack: steps, queries, targets and restarts are at least 1";
+            sensible.then_some(Method::Set(set)).ok_or_else(|| Error::Config(why.to_string()))
         }
-    }
-
-    /// The settings of a named attack; none of an ordered set.
-    fn config(&self, name: &AttackName, threat: &Threat) -> Option<AttackConfig> {
-        let (restarts, random_start, objective) = (self.restarts, self.random_start, Target::default());
-        // A radius of 0 has room for no step of any length.
-        let quarter = if threat.epsilon > 0.0 { threat.epsilon / 4.0 } else { 1.0 };
-        let (steps, step_size) = (self.steps.unwrap_or(20), self.step_size.unwrap_or(quarter));
-        let pgd = || PgdConfig { objective, steps, step_size, random_start, restarts };
-        let many = self.steps.unwrap_or(100);
-        let apgd = || ApgdConfig { objective, steps: many, restarts };
-        let targeted = || TargetedConfig { objective, steps: many, restarts, targets: self.targets };
-        let queries = self.queries.unwrap_or(5000);
-        Some(match name {
-            AttackName::Fgsm => AttackConfig::Fgsm(FgsmConfig { objective }),
-            AttackName::Pgd | AttackName::TransferFrom(_) => AttackConfig::Pgd(pgd()),
-            AttackName::ApgdCe => AttackConfig::ApgdCe(apgd()),
-            AttackName::ApgdDlr => AttackConfig::ApgdDlr(apgd()),
-            AttackName::ApgdT => AttackConfig::ApgdT(targeted()),
-            AttackName::Cw => AttackConfig::Cw(pgd()),
-            AttackName::FabT => AttackConfig::FabT(targeted()),
-            AttackName::Square => AttackConfig::Square(SquareConfig { objective, queries, share: 0.8, restarts }),
-            AttackName::Slowdown => {
-                AttackConfig::Slowdown(SlowdownConfig { goal: self.goal, steps, step_size, random_start, restarts })
-            }
-            AttackName::AutoAttack => return None,
-        })
-    }
-
-    /// The standard set, its members changed where steps, queries, targets or restarts are asked for.
-    fn standard(&self, classes: usize) -> Result<AutoAttack, Error> {
-        let (restarts, targets) = (self.restarts, self.targets);
-        let changed = |member| match member {
-            Search::Apgd(Apgd { loss: ApgdLoss::Targeted { .. }, steps, .. }) => {
-                let steps = self.steps.unwrap_or(steps);
-                Search::Apgd(Apgd { loss: ApgdLoss::Targeted { targets }, steps, restarts })
-            }
-            Search::Apgd(apgd) => Search::Apgd(Apgd { steps: self.steps.unwrap_or(apgd.steps), restarts, ..apgd }),
-            Search::Fab(fab) => Search::Fab(Fab { steps: self.steps.unwrap_or(fab.steps), restarts, targets }),
-            Search::Square(square) => {
-                Search::Square(Square { queries: self.queries.unwrap_or(square.queries), restarts, ..square })
-            }
-            other => other,
-        };
-        let members: Vec<Search> = AutoAttack::standard(classes).members.into_iter().map(changed).collect();
-        match members.iter().any(|member| member.steps() == 0 || member.restarts() == 0) || targets == 0 {
-            true => {
-                Err(Error::Config("--attack autoattack: steps, queries, targets and restarts are at least 1".into()))
-            }
-            false => Ok(AutoAttack { members }),
-        }
+        Some((search, None)) => Ok(Method::Search(search)),
+        Some((_, Some(why))) => Err(Error::Config(format!("--attack {name}: {why}"))),
     }
 }
 
@@ -240,12 +160,13 @@ impl Run {
         policy: Option<&Policy>,
         key: u64,
     ) -> Result<Attacked, Error> {
-        if self.target != Target::MaxAverage {
-            return Ok(self.aimed(self.target, attacker, batch, policy, key)?);
+        let scenario = Scenario::new(attacker, batch, &self.threat, key);
+        if self.target != Objective::MaxAverage {
+            return Ok(self.aimed(self.target, &scenario, policy)?);
         }
         let mut parts: Vec<Attacked> = Vec::new();
-        let (pixels, passes) = max_average(attacker, batch, |exit| {
-            let part = self.aimed(Target::Single(exit), attacker, batch, policy, key)?;
+        let (pixels, passes) = max_average(&scenario, |exit| {
+            let part = self.aimed(Objective::Single(exit), &scenario, policy)?;
             let found = (part.pixels.clone(), part.passes);
             parts.push(part);
             Ok(found)
@@ -267,29 +188,28 @@ impl Run {
 
     fn aimed<M: MultiExit>(
         &self,
-        target: Target,
-        attacker: &Frozen<M>,
-        batch: &Batch,
+        target: Objective,
+        scenario: &Scenario<'_, M>,
         policy: Option<&Policy>,
-        key: u64,
     ) -> Result<Attacked, AttackError> {
+        let Scenario { batch, threat, .. } = *scenario;
         let (parts, distances, members) = (Vec::new(), Vec::new(), Vec::new());
         match &self.method {
-            Method::Search(Search::Fab(fab)) => {
-                let found = fab.nearest_by(attacker, batch, &criterion(target, policy)?, &self.threat, key)?;
-                let pixels = found.within(&batch.pixels, &self.threat);
-                let audit = Audit::check(batch, &pixels, &self.threat)?;
+            Method::Search(Search::FabT(fab)) => {
+                let found = fab.nearest_by(scenario, &target.criterion(Mean::Answers, policy)?)?;
+                let pixels = found.within(&batch.pixels, &threat);
+                let audit = Audit::check(batch, &pixels, &threat)?;
                 let distances = vec![found.distances];
                 Ok(Attacked { pixels, parts, distances, members, passes: found.passes, audit })
             }
             Method::Search(search) => {
-                let attack = AnyAttack { target, search: *search, policy: policy.cloned() };
-                let found = perturb(attacker, batch, &attack, &self.threat, key)?;
+                let attack = Attack { policy: policy.cloned(), ..Attack::new(target, *search) };
+                let found = perturb(scenario, &attack)?;
                 let (pixels, passes, audit) = (found.pixels, found.passes, found.audit);
                 Ok(Attacked { pixels, parts, distances, members, passes, audit })
             }
             Method::Set(set) => {
-                let standing = set.run(attacker, batch, &criterion(target, policy)?, &self.threat, key)?;
+                let standing = set.run(scenario, &target.criterion(AutoAttack::MEAN, policy)?)?;
                 let judged = Passes::forward(batch.len());
                 let passes = standing.spent.iter().fold(judged, |sum, member| sum + member.passes);
                 let (pixels, members, audit) = (standing.pixels, standing.spent, standing.audit);
@@ -303,11 +223,11 @@ impl Run {
     /// # Errors
     /// [`Error::Attack`] if the policy is the target and there is none.
     pub(super) fn criterion(&self, policy: Option<&Policy>) -> Result<Criterion, Error> {
-        match (self.target, &self.method) {
-            (Target::MaxAverage, _) => Ok(Criterion::AnyExit),
-            (Target::Average, Method::Search(_)) => Ok(Criterion::AllExits),
-            (target, _) => Ok(criterion(target, policy)?),
-        }
+        let mean = match self.method {
+            Method::Search(_) => Mean::Losses,
+            Method::Set(_) => AutoAttack::MEAN,
+        };
+        Ok(self.target.criterion(mean, policy)?)
     }
 
     /// Whether one verdict serves both runs.
@@ -318,17 +238,20 @@ impl Run {
     /// What a run can tell about the gradient.
     pub(super) fn kind(&self) -> Kind {
         match (&self.name, &self.method) {
-            (AttackName::Slowdown, _) => Kind::Slowdown,
             (AttackName::TransferFrom(_), _) => Kind::Transfer,
-            (AttackName::Fgsm, _) => Kind::SingleStep,
-            (_, Method::Search(Search::Square(_))) => Kind::Blind,
+            (_, Method::Search(Search::Fgsm(_))) => Kind::SingleStep,
+            (_, Method::Search(search)) if search.method().goal().is_some() => Kind::Slowdown,
+            (_, Method::Search(search)) if !search.method().budget(&self.threat).gradient => Kind::Blind,
             _ => Kind::Gradient,
         }
     }
 
     /// Steps of the longest gradient search.
     pub fn gradient_steps(&self) -> usize {
-        let steps = |search: &Search| if matches!(search, Search::Square(_)) { 0 } else { search.steps() };
+        let steps = |search: &Search| {
+            let budget = search.method().budget(&self.threat);
+            if budget.gradient { budget.steps } else { 0 }
+        };
         match &self.method {
             Method::Search(search) => steps(search),
             Method::Set(set) => set.members.iter().map(steps).max().unwrap_or(0),
@@ -338,7 +261,7 @@ impl Run {
     /// What it maximises, as flags and reports name it; of a slow-down, its goal.
     pub fn objective(&self) -> String {
         match &self.method {
-            Method::Search(search) => objective(search, self.target),
+            Method::Search(search) => Attack::new(self.target, *search).aimed_at(),
             Method::Set(_) => self.target.to_string(),
         }
     }
@@ -360,7 +283,7 @@ impl Run {
     /// what the run maximises.
     pub(crate) fn searches(&self, exits: usize) -> Vec<String> {
         match self.target {
-            Target::MaxAverage => (0..exits).map(|exit| Target::Single(exit).to_string()).collect(),
+            Objective::MaxAverage => (0..exits).map(|exit| Objective::Single(exit).to_string()).collect(),
             target => vec![target.to_string()],
         }
     }
@@ -368,44 +291,13 @@ impl Run {
     /// Settings in one line, for reports and journals.
     pub fn settings(&self) -> String {
         match &self.method {
-            Method::Search(search) => settings(search, &self.threat),
+            Method::Search(search) => search.method().budget(&self.threat).to_string(),
             Method::Set(set) => {
-                let each =
-                    set.members.iter().map(|member| format!("{} {}", member.name(), settings(member, &self.threat)));
+                let members = set.members.iter().map(Search::method);
+                let each = members.map(|member| format!("{} {}", member.name(), member.budget(&self.threat)));
                 each.collect::<Vec<_>>().join("; ")
             }
         }
-    }
-}
-
-/// What a search maximises, as flags and reports name it; of a slow-down, its goal.
-pub fn objective(search: &Search, target: Target) -> String {
-    match search {
-        Search::Slowdown(Slowdown { goal: SlowdownGoal::Slow, .. }) => "slow".to_string(),
-        Search::Slowdown(_) => "slow-and-wrong".to_string(),
-        _ => target.to_string(),
-    }
-}
-
-/// Settings of a search in one line.
-pub fn settings(search: &Search, threat: &Threat) -> String {
-    let unit = if matches!(search, Search::Square(_)) { "queries" } else { "steps" };
-    let mut text = format!("{} {unit}", search.steps());
-    if let Some(length) = search.step_size(threat) {
-        text += &format!(" of {length:.4}");
-    }
-    match search {
-        Search::Apgd(Apgd { loss: ApgdLoss::Targeted { targets }, .. }) | Search::Fab(Fab { targets, .. }) => {
-            text += &format!(", {targets} classes");
-        }
-        _ => {}
-    }
-    if search.random_start() {
-        text += ", random start";
-    }
-    match search.restarts() {
-        1 => text,
-        runs => format!("{text}, {runs} runs"),
     }
 }
 
@@ -422,16 +314,6 @@ pub(super) enum Kind {
     Transfer,
     /// Not about right and wrong.
     Slowdown,
-}
-
-/// What an ordered set counts as broken.
-fn criterion(target: Target, policy: Option<&Policy>) -> Result<Criterion, AttackError> {
-    match target {
-        Target::Single(exit) => Ok(Criterion::Exit(exit)),
-        // The members answer for one vector of logits: the mean of all exits' (neo-kd.md 4.4).
-        Target::Average | Target::MaxAverage => Ok(Criterion::Ensemble),
-        Target::Policy => policy.cloned().map(Criterion::Policy).ok_or(AttackError::NoPolicy),
-    }
 }
 
 fn add(sum: &mut Vec<Spent>, more: &[Spent]) {

@@ -1,7 +1,7 @@
 //! What an evaluation found, as it is printed and written: accuracies with intervals, the worst case over
 //! the set per image, verdicts. docs/attacks.md describes the JSON.
 
-use neokd_attack::{Audit, Diagnostics, Norm, Passes, Spent, Target, Verdict};
+use neokd_attack::{Audit, Diagnostics, Norm, Objective, Passes, Spent, Verdict};
 use neokd_model::ExitCost;
 use neokd_model::policy::Policy;
 use serde::{Deserialize, Serialize};
@@ -331,7 +331,7 @@ impl Union {
         }
     }
 
-    fn add(&mut self, target: Target, found: &Found) {
+    fn add(&mut self, target: Objective, found: &Found) {
         for (exit, own) in self.own.iter_mut().enumerate() {
             if let Some(right) = found.own(target, exit) {
                 *own = Some(own.as_ref().map_or_else(|| right.clone(), |so_far| so_far.and(right)));
@@ -377,7 +377,7 @@ mod tests {
         let clean = seen([&[true, true, true], &[true, true, false]]);
         let attacked = seen([&[true, false, true], &[true, true, true]]);
         let mut union = Union::of(&clean);
-        union.add(Target::Single(0), &Found { whole: attacked, ..Found::none() });
+        union.add(Objective::Single(0), &Found { whole: attacked, ..Found::none() });
         let worst = union.report();
         let counts: Vec<u64> = worst.accuracy.exits.iter().map(|share| share.count).collect();
         assert_eq!(counts, [2, 2]);

@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
-use neokd_attack::{Norm, SlowdownGoal, Target, Threat, fraction};
+use neokd_attack::{Knobs, Norm, Objective, SlowdownGoal, Threat, fraction};
 use neokd_evaluate::images::Source;
 use neokd_evaluate::robustness::{
-    self, AttackName, Context, Evaluation, Header, Journal, Knobs, RobustnessReport, Run, Scored,
+    self, AttackName, Context, Evaluation, Header, Journal, RobustnessReport, Run, Scored,
 };
 use neokd_evaluate::stop::Stop;
 use neokd_evaluate::{Error, adversarial_file, files, policy_file};
@@ -27,19 +27,20 @@ pub(super) struct Args {
     /// labels
     #[arg(long = "data", value_name = "NAME|FOLDER|FILE")]
     source: String,
-    /// fgsm, pgd, apgd-ce, apgd-dlr, apgd-t, cw, fab-t, square, slowdown, autoattack or transfer-from:WEIGHTS; several
-    #[arg(long, required = true, num_args = 1.., value_name = "NAME")]
+    #[arg(
+        long, required = true, num_args = 1.., value_name = "NAME", help = format!("{}; several", AttackName::all())
+    )]
     attack: Vec<AttackName>,
     /// What is maximised: single:EXIT, average, max-average or policy; repeatable [default: max-average]
     #[arg(long, value_name = "OBJECTIVE")]
-    objective: Vec<Target>,
+    objective: Vec<Objective>,
     /// Radius in pixel units, for example 0.3 or 8/255; repeatable
     #[arg(long, required = true, num_args = 1.., value_parser = fraction::parse)]
     epsilon: Vec<f64>,
     /// linf or l2
     #[arg(long, default_value = "linf", value_parser = norm)]
     norm: Norm,
-    /// Gradient steps [default: 20 of pgd, cw and slowdown, else 100]
+    /// Gradient steps [default: 20 of pgd, cw and slowdown, else as published]
     #[arg(long)]
     steps: Option<usize>,
     /// Length of a step of pgd, cw and slowdown in pixel units [default: a quarter of epsilon]
@@ -57,7 +58,7 @@ pub(super) struct Args {
     /// Queries of square [default: 5000]
     #[arg(long)]
     queries: Option<usize>,
-    /// Classes that apgd-t and fab-t try, most likely first
+    /// Classes that apgd-t and fab-t try, and other attacks class by class, most likely first
     #[arg(long, default_value_t = 9)]
     targets: usize,
     /// What slowdown is to achieve: slow, or slow-and-wrong
@@ -177,7 +178,7 @@ fn open(path: &Path, device: &Device) -> Result<(Network, String), Error> {
 fn deployed(args: &Args, exits: usize) -> Result<Option<Policy>, Error> {
     match &args.policy {
         Some(text) => policy_file::parse(text, args.ensemble, exits).map(Some),
-        None if args.attack.contains(&AttackName::Slowdown) => {
+        None if args.attack.contains(&AttackName::SLOWDOWN) => {
             Ok(Some(Policy { rule: Rule::Confidence(vec![0.9]), ensemble: args.ensemble }))
         }
         None => Ok(None),
@@ -185,12 +186,12 @@ fn deployed(args: &Args, exits: usize) -> Result<Option<Policy>, Error> {
 }
 
 fn runs(args: &Args, network: &Network, policy: Option<&Policy>) -> Result<Vec<Run>, Error> {
-    let targets = if args.objective.is_empty() { vec![Target::MaxAverage] } else { args.objective.clone() };
-    if targets.contains(&Target::Policy) && policy.is_none() {
+    let targets = if args.objective.is_empty() { vec![Objective::MaxAverage] } else { args.objective.clone() };
+    if targets.contains(&Objective::Policy) && policy.is_none() {
         return Err(Error::Config("--objective policy: say which by --policy, for example confidence:0.9".to_string()));
     }
     let exits = network.exits();
-    if let Some(target) = targets.iter().find(|target| matches!(target, Target::Single(exit) if *exit >= exits)) {
+    if let Some(target) = targets.iter().find(|target| matches!(target, Objective::Single(exit) if *exit >= exits)) {
         return Err(Error::Config(format!("--objective {target}: the network has {exits} exits, counted from 0")));
     }
     let negative = args.epsilon.iter().find(|epsilon| !(epsilon.is_finite() && **epsilon >= 0.0));

@@ -7,8 +7,8 @@ use std::time::Instant;
 
 use burn::tensor::Device;
 use neokd_attack::{
-    AnyAttack, AttackConfig, Criterion, Diagnostics, Effort, FgsmConfig, Norm, PgdConfig, SlowdownConfig, SlowdownGoal,
-    Target, fraction,
+    Attack, Cw, Diagnostics, Effort, Fgsm, Mean, Norm, Objective, Pgd, Scenario, Search, Slowdown, SlowdownGoal,
+    fraction,
 };
 use neokd_datasets::{DataSplits, Images};
 use neokd_evaluate::adversarial_file::{self, About, Kept};
@@ -17,7 +17,7 @@ use neokd_evaluate::evaluate::Evaluation;
 use neokd_evaluate::examples::{self, Examples};
 use neokd_evaluate::images::Source;
 use neokd_evaluate::seeds::{Purpose, key};
-use neokd_evaluate::{Error, batches, files, policy_file, robustness};
+use neokd_evaluate::{Error, batches, files, policy_file};
 use neokd_model::{Frozen, MultiExit, Network};
 use neokd_report::report::{Context, Deployment, Report, TrainingReport};
 use neokd_train::RunConfig;
@@ -45,7 +45,7 @@ pub(super) struct Args {
     attack: Option<String>,
     /// What is maximised: single:EXIT, average, max-average, policy; repeatable [default: average, max-average]
     #[arg(long)]
-    objective: Vec<Target>,
+    objective: Vec<Objective>,
     /// Radius in pixel units, for example 0.3 or 8/255
     #[arg(long, value_parser = fraction::parse)]
     epsilon: Option<f64>,
@@ -123,7 +123,7 @@ pub(super) struct Setting<'a> {
 /// What a network is put to under the attack of its configuration.
 #[derive(Default)]
 pub(super) struct Program {
-    targets: Vec<Target>,
+    targets: Vec<Objective>,
     slowdown: bool,
     deployment: Deployment,
     save: Option<PathBuf>,
@@ -131,28 +131,28 @@ pub(super) struct Program {
 
 impl Program {
     /// The attack on each of some objectives.
-    pub(super) fn of(targets: &[Target]) -> Self {
+    pub(super) fn of(targets: &[Objective]) -> Self {
         Self { targets: targets.to_vec(), ..Self::default() }
     }
 
     /// The attacks: one per objective, and then the slow-down.
-    fn attacks(&self, config: &RunConfig) -> Result<Vec<AnyAttack>, Error> {
-        let (threat, exits) = (config.threat.threat(), config.model.exits());
+    fn attacks(&self, config: &RunConfig) -> Result<Vec<Attack>, Error> {
+        let exits = config.model.exits();
         let policy = self.deployment.policy();
-        let on = |target: &Target| {
+        let on = |target: &Objective| {
             let named = config.evaluation.attack.clone().with_objective(*target);
             match (named.problem(exits), target, policy) {
                 (Some(why), ..) => Err(Error::Config(format!("--objective: {why}"))),
-                (None, Target::Policy, None) => Err(Error::Config(
+                (None, Objective::Policy, None) => Err(Error::Config(
                     "--objective policy: say which by --policy, for example confidence:0.9, or give --broad"
                         .to_string(),
                 )),
-                (None, Target::Policy, Some(policy)) => Ok(named.attack(&threat).with_policy(policy.clone())),
-                (None, ..) => Ok(named.attack(&threat)),
+                (None, Objective::Policy, Some(policy)) => Ok(named.with_policy(policy.clone())),
+                (None, ..) => Ok(named),
             }
         };
         let mut attacks = self.targets.iter().map(on).collect::<Result<Vec<_>, _>>()?;
-        attacks.extend(self.slowdown.then(|| slowdown(config).attack(&threat)));
+        attacks.extend(self.slowdown.then(|| slowdown(config)));
         Ok(attacks)
     }
 }
@@ -220,9 +220,9 @@ pub(super) fn run(args: Args, out: &mut Output) -> Result<(), Error> {
 }
 
 /// The objectives asked for.
-fn objectives(args: &Args) -> Vec<Target> {
+fn objectives(args: &Args) -> Vec<Objective> {
     match args.objective.is_empty() {
-        true => vec![Target::Average, Target::MaxAverage],
+        true => vec![Objective::Average, Objective::MaxAverage],
         false => args.objective.clone(),
     }
 }
@@ -238,7 +238,7 @@ fn program(args: &Args, setting: &Setting<'_>, model: &Network) -> Result<Progra
     let broad = args.broad || args.full;
     let mut targets = objectives(args);
     if broad {
-        let more = (0..model.exits()).map(Target::Single).chain([Target::Policy]);
+        let more = (0..model.exits()).map(Objective::Single).chain([Objective::Policy]);
         targets.extend(more.filter(|target| !args.objective.contains(target)));
     }
     let (deployment, save) = (deployment(args, broad, setting, model)?, args.save_adversarial.clone());
@@ -278,13 +278,12 @@ fn calibrated(setting: &Setting<'_>, model: &Network) -> Result<Deployment, Erro
 }
 
 /// The slow-down that tries as hard as the attack of the configuration.
-fn slowdown(config: &RunConfig) -> AttackConfig {
-    let like = match &config.evaluation.attack {
-        AttackConfig::Pgd(pgd) | AttackConfig::Cw(pgd) => pgd.clone(),
+fn slowdown(config: &RunConfig) -> Attack {
+    let like = match config.evaluation.attack.search {
+        Search::Pgd(pgd) | Search::Cw(Cw(pgd)) => pgd,
         _ => PLAIN,
     };
-    let PgdConfig { steps, step_size, random_start, restarts, .. } = like;
-    AttackConfig::Slowdown(SlowdownConfig { goal: SlowdownGoal::Slow, steps, step_size, random_start, restarts })
+    Attack::new(Objective::Average, Slowdown::like(like, SlowdownGoal::Slow))
 }
 
 type Opened = (RunConfig, Network, Option<Progress>);
@@ -364,39 +363,37 @@ fn adjust(config: &mut RunConfig, args: &Args) -> Result<(), Error> {
 }
 
 /// PGD where a configuration has another attack.
-const PLAIN: PgdConfig =
-    PgdConfig { objective: Target::MaxAverage, steps: 10, step_size: 0.01, random_start: true, restarts: 1 };
+const PLAIN: Pgd = Pgd { steps: 10, step_size: 0.01, random_start: true, restarts: 1 };
 
-fn attack(configured: &AttackConfig, args: &Args) -> Result<AttackConfig, Error> {
+fn attack(configured: &Attack, args: &Args) -> Result<Attack, Error> {
     // The deployed policy is no part of a configuration; the attack on it is made where the policy is known.
-    let objective = args.objective.iter().copied().find(|target| *target != Target::Policy).unwrap_or_default();
-    let mut pgd = match configured {
-        AttackConfig::Pgd(pgd) => pgd.clone(),
-        AttackConfig::Fgsm(_) => PLAIN,
-        other if args.attack.is_none() => return Ok(other.clone().with_objective(objective)),
+    let objective = args.objective.iter().copied().find(|target| *target != Objective::Policy).unwrap_or_default();
+    let mut pgd = match configured.search {
+        Search::Pgd(pgd) => pgd,
+        Search::Fgsm(_) => PLAIN,
+        _ if args.attack.is_none() => return Ok(configured.clone().with_objective(objective)),
         _ => PLAIN,
     };
     let wants_pgd = match args.attack.as_deref() {
-        None => matches!(configured, AttackConfig::Pgd(_)),
+        None => matches!(configured.search, Search::Pgd(_)),
         Some("pgd") => true,
         Some("fgsm") => false,
         Some(other) => return Err(Error::Config(format!("--attack {other}: unknown; pgd and fgsm are there"))),
     };
     if !wants_pgd {
-        return Ok(AttackConfig::Fgsm(FgsmConfig { objective }));
+        return Ok(Attack::new(objective, Fgsm {}));
     }
-    pgd.objective = objective;
     pgd.steps = args.steps.unwrap_or(pgd.steps);
     pgd.step_size = args.step_size.unwrap_or(pgd.step_size);
     pgd.restarts = args.restarts.unwrap_or(pgd.restarts);
     pgd.random_start &= !args.no_random_start;
-    Ok(AttackConfig::Pgd(pgd))
+    Ok(Attack::new(objective, pgd))
 }
 
 /// Scores a network under the average and the max-average attack of its configuration, and writes example images
 /// into the run's directory.
 pub(super) fn score(setting: &Setting<'_>, model: &Network, run: &RunDir) -> Result<Report, Error> {
-    let program = Program::of(&[Target::Average, Target::MaxAverage]);
+    let program = Program::of(&[Objective::Average, Objective::MaxAverage]);
     let report = score_targets(setting, model, &program)?;
     save_examples(setting, model, &program, &report, run.folder())?;
     Ok(report)
@@ -413,7 +410,7 @@ pub(super) fn save_examples(
     let attacks = program.attacks(setting.config)?;
     let means = report.attacks.iter().map(|attack| attack.accuracy.mean);
     let Some((attack, _)) = attacks.iter().zip(means).min_by(|a, b| a.1.total_cmp(&b.1)) else { return Ok(()) };
-    let threat = setting.config.threat.threat();
+    let threat = setting.config.threat;
     let attack = (attack, &threat, key(setting.config.seed, Purpose::Evaluation, 0));
     let count = examples::COUNT.min(report.n as usize);
     let examples = Examples::make(&Frozen::new(model), &setting.data.test, count, attack, setting.device)?;
@@ -430,16 +427,12 @@ fn check(
 ) -> Result<(), Error> {
     let looked: Vec<usize> = (0..images.min(report.n as usize)).collect();
     let batch = batches::collect(&setting.data.test, &looked, setting.device)?.batch;
-    let (threat, key) = (setting.config.threat.threat(), key(setting.config.seed, Purpose::Evaluation, 1));
+    let (threat, key) = (setting.config.threat, key(setting.config.seed, Purpose::Evaluation, 1));
+    let frozen = Frozen::new(model);
     for (target, attack) in program.targets.iter().zip(&mut report.attacks) {
-        let criterion = match (target, program.deployment.policy()) {
-            (Target::Single(exit), _) => Criterion::Exit(*exit),
-            (Target::Average, _) => Criterion::AllExits,
-            (Target::Policy, Some(policy)) => Criterion::Policy(policy.clone()),
-            (Target::MaxAverage | Target::Policy, _) => Criterion::AnyExit,
-        };
+        let criterion = target.criterion(Mean::Losses, program.deployment.policy())?;
         let effort = Effort::for_attack_of(attack.steps);
-        let signs = Diagnostics::measure(&Frozen::new(model), &batch, &criterion, &threat, effort, key)?;
+        let signs = Diagnostics::measure(&Scenario::new(&frozen, &batch, &threat, key), &criterion, effort)?;
         attack.verdict = Some(signs.verdict());
     }
     Ok(())
@@ -448,7 +441,7 @@ fn check(
 /// Scores a network under the attacks of a program, and keeps their images where that is asked for.
 pub(super) fn score_targets(setting: &Setting<'_>, model: &Network, program: &Program) -> Result<Report, Error> {
     let config = setting.config;
-    let threat = config.threat.threat();
+    let threat = config.threat;
     let attacks = program.attacks(config)?;
     let all = setting.data.test.len();
     let images = if config.evaluation.images == 0 { all } else { config.evaluation.images.min(all) };
@@ -479,12 +472,12 @@ pub(super) fn score_targets(setting: &Setting<'_>, model: &Network, program: &Pr
     bar.finish_and_clear();
     let scores = scores?;
     if let Some(path) = &program.save {
-        let about = |(attack, scores): (&AnyAttack, &neokd_evaluate::evaluate::AttackScores)| About {
-            attack: attack.search.name().to_string(),
-            objective: robustness::objective(&attack.search, attack.target),
+        let about = |(attack, scores): (&Attack, &neokd_evaluate::evaluate::AttackScores)| About {
+            attack: attack.search.method().name().to_string(),
+            objective: attack.aimed_at(),
             norm: threat.norm,
             epsilon: threat.epsilon,
-            settings: robustness::settings(&attack.search, &threat),
+            settings: attack.search.method().budget(&threat).to_string(),
             passes: scores.passes,
             distances: Vec::new(),
         };

@@ -3,7 +3,7 @@
 //! 2020). A few held-out images under FGSM and under PGD tell, while it happens.
 
 use burn::tensor::Device;
-use neokd_attack::{AnyAttack, Pgd, Search, Target, Threat};
+use neokd_attack::{Attack, Objective, Pgd, Threat};
 use neokd_datasets::Images;
 use neokd_evaluate::Error;
 use neokd_evaluate::evaluate::Evaluation;
@@ -11,7 +11,7 @@ use neokd_evaluate::interval::Share;
 use neokd_model::{Frozen, MultiExit};
 use serde::{Deserialize, Serialize};
 
-use crate::options::training_attack::TrainingAttackConfig;
+use crate::options::training_attack::TrainingAttack;
 use crate::run::metrics::ProbeRecord;
 
 /// FGSM accuracy below which nothing is called overfitted.
@@ -61,7 +61,7 @@ impl ProbeConfig {
     }
 
     /// Whether to look after `step` steps of training with `attack`.
-    pub fn is_due(&self, step: u64, attack: &TrainingAttackConfig) -> bool {
+    pub fn is_due(&self, step: u64, attack: &TrainingAttack) -> bool {
         let wanted = match self.when {
             When::SingleStep => attack.is_single_step(),
             When::Always => true,
@@ -84,7 +84,7 @@ impl ProbeConfig {
         device: &Device,
     ) -> Result<ProbeRecord, Error> {
         let pgd = Pgd { steps: self.steps, step_size: threat.epsilon / 4.0, random_start: true, restarts: 1 };
-        let attacks = [Pgd::fgsm(threat), pgd].map(|pgd| AnyAttack::new(Target::Average, Search::Pgd(pgd)));
+        let attacks = [Pgd::fgsm(threat), pgd].map(|pgd| Attack::new(Objective::Average, pgd));
         let scored = Evaluation {
             model,
             set,

@@ -1,58 +1,63 @@
 //! The attack that makes the adversarial batch of a training step: PGD, or a single step.
 
 use burn::tensor::Tensor;
-use neokd_attack::{
-    Adversarial, Attack, AttackConfig, AttackError, Batch, FgsmConfig, Pgd, PgdConfig, RandomKey, Target, Threat,
-};
-use neokd_model::{Frozen, MultiExit};
+use neokd_attack::{Adversarial, Attack, AttackError, Batch, Fgsm, Objective, Pgd, Scenario, Search, Threat};
+use neokd_model::MultiExit;
 use serde::{Deserialize, Serialize};
 
-/// An attack for training in a configuration file; `kind` names it.
+/// An attack for training, as a configuration file has it; `kind` names the search, whose settings stand beside it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "kebab-case")]
-pub enum TrainingAttackConfig {
-    /// Projected gradient descent (Madry et al. 2018).
-    Pgd(PgdConfig),
-    /// One step of length epsilon from the clean image (Goodfellow et al. 2015). Prone to catastrophic
-    /// overfitting.
-    Fgsm(FgsmConfig),
-    /// One long step from a random start, projected ("Fast is better than free", Wong et al. 2020).
-    FgsmRs(FgsmRsConfig),
-    /// One step from a strongly noised image, not projected (de Jorge et al. 2022, "Make some noise").
-    NFgsm(NFgsmConfig),
+pub struct TrainingAttack {
+    /// `single:EXIT`, `average` or `max-average`.
+    #[serde(default)]
+    pub objective: Objective,
+    /// How.
+    #[serde(flatten)]
+    pub search: TrainingSearch,
 }
 
-/// Settings of [`TrainingAttackConfig::FgsmRs`].
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// How a training attack searches.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum TrainingSearch {
+    /// Projected gradient descent (Madry et al. 2018).
+    Pgd(Pgd),
+    /// One step of length epsilon from the clean image (Goodfellow et al. 2015). Prone to catastrophic
+    /// overfitting.
+    Fgsm(Fgsm),
+    /// One long step from a random start, projected ("Fast is better than free", Wong et al. 2020).
+    FgsmRs(FgsmRs),
+    /// One step from a strongly noised image, not projected (de Jorge et al. 2022, "Make some noise").
+    NFgsm(NFgsm),
+}
+
+/// Settings of [`TrainingSearch::FgsmRs`].
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct FgsmRsConfig {
-    /// `single:EXIT`, `average` or `max-average`.
-    pub objective: Target,
+pub struct FgsmRs {
     /// Length of the step in units of epsilon; 1.25 in the paper.
     pub step: f64,
 }
 
-impl Default for FgsmRsConfig {
+impl Default for FgsmRs {
     fn default() -> Self {
-        Self { objective: Target::default(), step: 1.25 }
+        Self { step: 1.25 }
     }
 }
 
-/// Settings of [`TrainingAttackConfig::NFgsm`].
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// Settings of [`TrainingSearch::NFgsm`].
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct NFgsmConfig {
-    /// `single:EXIT`, `average` or `max-average`.
-    pub objective: Target,
+pub struct NFgsm {
     /// Half width of the uniform noise in units of epsilon; 2 in the paper.
     pub noise: f64,
     /// Length of the step in units of epsilon; 1 in the paper.
     pub step: f64,
 }
 
-impl Default for NFgsmConfig {
+impl Default for NFgsm {
     fn default() -> Self {
-        Self { objective: Target::default(), noise: 2.0, step: 1.0 }
+        Self { noise: 2.0, step: 1.0 }
     }
 }
 
@@ -68,80 +73,29 @@ pub enum AttackMode {
     Training,
 }
 
-impl TrainingAttackConfig {
-    /// What it maximises.
-    pub fn objective(&self) -> Target {
-        match self {
-            Self::Pgd(config) => config.objective,
-            Self::Fgsm(config) => config.objective,
-            Self::FgsmRs(config) => config.objective,
-            Self::NFgsm(config) => config.objective,
-        }
-    }
-
+impl TrainingAttack {
     /// Whether one gradient step is all it takes, so that catastrophic overfitting is to be feared.
     pub fn is_single_step(&self) -> bool {
-        match self {
-            Self::Pgd(config) => config.steps == 1,
-            Self::Fgsm(_) | Self::FgsmRs(_) | Self::NFgsm(_) => true,
+        match self.search {
+            TrainingSearch::Pgd(pgd) => pgd.steps == 1,
+            TrainingSearch::Fgsm(_) | TrainingSearch::FgsmRs(_) | TrainingSearch::NFgsm(_) => true,
         }
     }
 
-    /// The attack under the given threat.
-    pub fn attack(&self, threat: &Threat) -> TrainingAttack {
-        let single_step = |objective, step: f64, random_start| Attack {
-            target: objective,
-            pgd: Pgd { steps: 1, step_size: step * threat.epsilon, random_start, restarts: 1 },
-        };
-        let attack = match self {
-            Self::Pgd(PgdConfig { objective, steps, step_size, random_start, restarts }) => {
-                let (steps, step_size, random_start, restarts) = (*steps, *step_size, *random_start, *restarts);
-                Attack { target: *objective, pgd: Pgd { steps, step_size, random_start, restarts } }
-            }
-            Self::Fgsm(config) => single_step(config.objective, 1.0, false),
-            Self::FgsmRs(config) => single_step(config.objective, config.step, true),
-            Self::NFgsm(config) => single_step(config.objective, config.step, false),
-        };
-        let noise = match self {
-            Self::NFgsm(config) => Some(config.noise),
-            _ => None,
-        };
-        TrainingAttack { attack, threat: *threat, noise }
-    }
-
-    /// Why this attack makes no sense for a network with `exits` exits, if so: the key inside the
-    /// section, and the cure.
-    pub fn problem(&self, exits: usize) -> Option<String> {
-        let not_positive = |key: &str, value: f64| {
-            let fine = value.is_finite() && value > 0.0;
-            (!fine).then(|| format!("{key} = {value}: must be a finite number larger than 0, in units of epsilon"))
-        };
-        match self {
-            Self::Pgd(config) => AttackConfig::Pgd(config.clone()).problem(exits),
-            Self::Fgsm(config) => AttackConfig::Fgsm(config.clone()).problem(exits),
-            Self::FgsmRs(config) => AttackConfig::Fgsm(FgsmConfig { objective: config.objective })
-                .problem(exits)
-                .or(not_positive("step", config.step)),
-            Self::NFgsm(config) => AttackConfig::Fgsm(FgsmConfig { objective: config.objective })
-                .problem(exits)
-                .or(not_positive("step", config.step))
-                .or(not_positive("noise", config.noise)),
-        }
-    }
-}
-
-/// A training attack with all its settings.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct TrainingAttack {
-    attack: Attack,
-    threat: Threat,
-    noise: Option<f64>,
-}
-
-impl TrainingAttack {
     /// The attack by which held-out images are judged: this one, inside the ball.
-    pub fn inside_the_ball(&self) -> Attack {
-        self.attack
+    pub fn inside_the_ball(&self, threat: &Threat) -> Attack {
+        Attack::new(self.objective, self.pgd(threat))
+    }
+
+    fn pgd(&self, threat: &Threat) -> Pgd {
+        let single_step =
+            |step: f64, random_start| Pgd { step_size: step * threat.epsilon, random_start, ..Pgd::fgsm(threat) };
+        match self.search {
+            TrainingSearch::Pgd(pgd) => pgd,
+            TrainingSearch::Fgsm(_) => Pgd::fgsm(threat),
+            TrainingSearch::FgsmRs(FgsmRs { step }) => single_step(step, true),
+            TrainingSearch::NFgsm(NFgsm { step, .. }) => single_step(step, false),
+        }
     }
 
     /// Adversarial pixels for a training step.
@@ -151,24 +105,38 @@ impl TrainingAttack {
     ///
     /// # Errors
     /// As [`neokd_attack::perturb`].
-    pub fn perturb<M: MultiExit>(
-        &self,
-        model: &Frozen<M>,
-        batch: &Batch,
-        key: u64,
-    ) -> Result<Adversarial, AttackError> {
-        let Some(noise) = self.noise else {
-            return neokd_attack::perturb(model, batch, &self.attack, &self.threat, key);
+    pub fn perturb<M: MultiExit>(&self, scenario: &Scenario<'_, M>) -> Result<Adversarial, AttackError> {
+        let attack = self.inside_the_ball(&scenario.threat);
+        let TrainingSearch::NFgsm(NFgsm { noise, .. }) = self.search else {
+            return neokd_attack::perturb(scenario, &attack);
         };
-        let noised = Batch { pixels: noised(batch, noise * self.threat.epsilon, key), ..batch.clone() };
-        let reach = Threat { epsilon: self.attack.pgd.step_size, ..self.threat };
-        neokd_attack::perturb(model, &noised, &self.attack, &reach, key)
+        let noised = Batch { pixels: noised(scenario, noise * scenario.threat.epsilon), ..scenario.batch.clone() };
+        let reach = Threat { epsilon: self.pgd(&scenario.threat).step_size, ..scenario.threat };
+        neokd_attack::perturb(&Scenario { threat: reach, ..scenario.on(&noised) }, &attack)
+    }
+
+    /// Why this attack makes no sense for a network with `exits` exits, if so: the key inside the
+    /// section, and the cure.
+    pub fn problem(&self, exits: usize) -> Option<String> {
+        let not_positive = |key: &str, value: f64| {
+            let fine = value.is_finite() && value > 0.0;
+            (!fine).then(|| format!("{key} = {value}: must be a finite number larger than 0, in units of epsilon"))
+        };
+        self.objective.problem(exits).or_else(|| match self.search {
+            TrainingSearch::Pgd(pgd) => Search::from(pgd).problem(),
+            TrainingSearch::Fgsm(_) => None,
+            TrainingSearch::FgsmRs(FgsmRs { step }) => not_positive("step", step),
+            TrainingSearch::NFgsm(NFgsm { step, noise }) => {
+                not_positive("step", step).or_else(|| not_positive("noise", noise))
+            }
+        })
     }
 }
 
-fn noised(batch: &Batch, width: f64, key: u64) -> Tensor<4> {
+fn noised<M>(scenario: &Scenario<'_, M>, width: f64) -> Tensor<4> {
+    let batch = scenario.batch;
     let [_, channels, height, width_of_image] = batch.pixels.dims();
     let shape = [channels, height, width_of_image];
-    let noise = RandomKey::new(key).uniform(&batch.examples, shape, &batch.pixels.device());
+    let noise = scenario.key.uniform(&batch.examples, shape, &batch.pixels.device());
     (batch.pixels.clone() + noise.mul_scalar(width)).clamp(0.0, 1.0)
 }

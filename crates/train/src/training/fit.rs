@@ -11,7 +11,7 @@ use std::time::Instant;
 use burn::module::Module;
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor};
-use neokd_attack::{Adversarial, AnyAttack, Passes, Search, Threat, Transfer};
+use neokd_attack::{Adversarial, Passes, Scenario, Threat, Transfer};
 use neokd_datasets::{DataSplits, Images};
 use neokd_distill::{Draw, ExitLoss, LossInput, LossTerms, Memory};
 use neokd_evaluate::Error;
@@ -25,7 +25,7 @@ use neokd_model::{Backbone, Frozen, ModelConfig, MultiExit, weights};
 use crate::RunConfig;
 use crate::config::PassesConfig;
 use crate::options::targets::Targets;
-use crate::options::training_attack::{AttackMode, TrainingAttack};
+use crate::options::training_attack::AttackMode;
 use crate::run::best::Best;
 use crate::run::checkpoint::{Progress, TrainingState};
 use crate::run::metrics::{MetricsLog, ProbeRecord, StepRecord, TermRecord, TransferRecord, ValidationRecord};
@@ -93,7 +93,6 @@ pub struct Fit<'a, B: Backbone = ModelConfig> {
     training_images: &'a dyn Images,
     held_out: &'a dyn Images,
     device: &'a Device,
-    attack: TrainingAttack,
     threat: Threat,
     loss: Box<dyn ExitLoss + Send + Sync>,
     length: Length,
@@ -110,15 +109,13 @@ impl<'a, B: Backbone> Fit<'a, B> {
         data: &'a DataSplits<S>,
         device: &'a Device,
     ) -> Result<Self, Error> {
-        let threat = config.threat.threat();
         let loss = config.training.loss.init(config.model.exits());
         Ok(Self {
             config,
             training_images: &data.train,
             held_out: &data.validation,
             device,
-            attack: config.training.attack.attack(&threat),
-            threat,
+            threat: config.threat,
             loss: loss.map_err(|why| Error::Config(format!("training.loss.{why}")))?,
             length: Length::of(config, data.train.len()),
             replicas: Vec::new(),
@@ -284,7 +281,8 @@ impl<'a, B: Backbone> Fit<'a, B> {
             }
         };
         let key = key(seed, Purpose::TrainingAttack, progress.epoch);
-        Ok(self.attack.perturb(&frozen, &lesson.data.batch, key)?)
+        let scenario = Scenario::new(&frozen, &lesson.data.batch, &self.threat, key);
+        Ok(self.config.training.attack.perturb(&scenario)?)
     }
 
     /// The batch as it is learned from: boxes exchanged, targets mixed and smoothed, where asked for.
@@ -403,7 +401,7 @@ impl<'a, B: Backbone> Fit<'a, B> {
             set: self.held_out,
             images: self.config.validation.images,
             batch_size: self.config.evaluation.batch_size,
-            attacks: &[AnyAttack::from(&self.attack.inside_the_ball())],
+            attacks: &[self.config.training.attack.inside_the_ball(&self.threat)],
             threat: &self.threat,
             key: key(self.config.seed, Purpose::Validation, 0),
             policies: &[],
@@ -416,12 +414,12 @@ impl<'a, B: Backbone> Fit<'a, B> {
 
     /// How the training attack on one exit carries over to the others, on the first held-out training images.
     fn transfer(&self, state: &TrainingState<B::Network>) -> Result<TransferRecord, Error> {
-        let (frozen, search) = (Frozen::new(state.judged()), Search::Pgd(self.attack.inside_the_ball().pgd));
+        let (frozen, attack) = (Frozen::new(state.judged()), self.config.training.attack.inside_the_ball(&self.threat));
         let (images, batch_size) = (self.config.validation.transfer_images, self.config.evaluation.batch_size);
         let key = key(self.config.seed, Purpose::Validation, 2);
         let mut found = Transfer::default();
         for data in Batches::in_order(self.held_out, images, batch_size, self.device) {
-            found += Transfer::measure(&frozen, &data?.batch, &search, &self.threat, key)?;
+            found += Transfer::measure(&Scenario::new(&frozen, &data?.batch, &self.threat, key), attack.search)?;
         }
         let row = |row: &Vec<u64>| row.iter().map(|&count| Share::new(count, found.images)).collect();
         let Progress { step, epoch, .. } = state.progress;

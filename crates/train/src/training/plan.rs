@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use burn::tensor::Device;
-use neokd_attack::{Passes, Search, Target};
+use neokd_attack::Passes;
 use neokd_datasets::{DataSplits, Images};
 use neokd_evaluate::Error;
 use neokd_model::{Backbone, MultiExit};
@@ -79,14 +79,7 @@ impl Plan {
 /// Passes of one training image: the attack's, then a clean and an adversarial one with gradients, with
 /// AWP twice.
 fn passes<B>(config: &RunConfig<B>, exits: usize) -> Passes {
-    let attack = config.training.attack.attack(&config.threat.threat()).inside_the_ball();
-    let once = Search::Pgd(attack.pgd).passes();
-    let search = match attack.target {
-        Target::MaxAverage | Target::Policy => {
-            (0..exits).fold(Passes::default(), |sum, _| sum + once + Passes::forward(1))
-        }
-        Target::Average | Target::Single(_) => once,
-    };
+    let search = config.training.attack.inside_the_ball(&config.threat).passes(exits);
     let learning = if config.training.awp.is_some() { Passes::gradient(4) } else { Passes::gradient(2) };
     search + learning
 }

@@ -4,27 +4,16 @@
 use std::path::Path;
 
 use burn::tensor::Device;
-use neokd_attack::{SlowdownGoal, Target};
+use neokd_attack::{Knobs, Objective};
 use neokd_evaluate::Error;
 use neokd_evaluate::images::Source;
-use neokd_evaluate::robustness::{self, AttackName, Context, Evaluation, Knobs, RobustnessReport, Run};
+use neokd_evaluate::robustness::{self, AttackName, Context, Evaluation, RobustnessReport, Run};
 use neokd_model::policy::Policy;
 use neokd_model::{Frozen, MultiExit, Network, weights};
 use neokd_train::RunConfig;
 
 use crate::cli::Output;
 use crate::cli::attack::carry_out;
-
-/// AutoAttack's published settings; what only other attacks look at is as `neokd attack` has it.
-const STANDARD: Knobs = Knobs {
-    steps: None,
-    step_size: None,
-    restarts: 1,
-    random_start: true,
-    queries: None,
-    targets: 9,
-    goal: SlowdownGoal::Slow,
-};
 
 /// What is attacked, and how.
 pub(super) struct Full<'a> {
@@ -33,7 +22,7 @@ pub(super) struct Full<'a> {
     /// The network.
     pub(super) model: &'a Network,
     /// The objectives.
-    pub(super) targets: &'a [Target],
+    pub(super) targets: &'a [Objective],
     /// The deployed policy, which is shown the images as well.
     pub(super) policy: Option<&'a Policy>,
     /// Images that the verdict is measured on.
@@ -52,9 +41,9 @@ impl Full<'_> {
         say: Option<&mut Output>,
     ) -> Result<(Vec<Run>, RobustnessReport), Error> {
         let (config, (device, device_name)) = (self.config, self.device);
-        let threats = [config.threat.threat()];
+        let threats = [config.threat];
         let classes = self.model.classes();
-        let runs = robustness::plan(&[AttackName::AutoAttack], self.targets, &threats, &STANDARD, classes)?;
+        let runs = robustness::plan(&[AttackName::AutoAttack], self.targets, &threats, &Knobs::default(), classes)?;
         let none: Vec<Option<Frozen<Network>>> = runs.iter().map(|_| None).collect();
         let evaluation = Evaluation {
             model: &Frozen::new(self.model),

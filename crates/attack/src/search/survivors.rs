@@ -3,11 +3,10 @@
 use burn::tensor::kind::Basic;
 use burn::tensor::{Bool, Tensor};
 
-use crate::Batch;
-use crate::batch::row_numbers;
-use crate::passes::Passes;
-use crate::pgd::per_image;
-use crate::run::AttackError;
+use crate::batch::{Batch, per_image, put, row_numbers};
+use crate::error::AttackError;
+use crate::passes::{Passes, Searched};
+use crate::read::read_bools;
 
 /// The best pixels so far of each image of a batch, and who is still unbroken.
 ///
@@ -95,7 +94,7 @@ impl<'a> Survivors<'a> {
         mut self,
         runs: usize,
         mut run: impl FnMut(&Part, usize) -> Result<Candidates, AttackError>,
-    ) -> Result<(Tensor<4>, Passes), AttackError> {
+    ) -> Searched {
         for number in 0..runs {
             let Some(part) = self.part() else {
                 break;
@@ -144,32 +143,4 @@ impl<'a> Survivors<'a> {
     pub(crate) fn finish(self) -> (Tensor<4>, Passes) {
         (self.pixels, self.passes)
     }
-}
-
-/// A tensor with some of its rows replaced.
-///
-/// # Shapes
-/// - `all`: `[batch, ...]`; `values`: `[rows, ...]`
-pub(crate) fn put<const D: usize>(all: &Tensor<D>, rows: &[usize], values: Tensor<D>) -> Tensor<D> {
-    let images = all.dims()[0];
-    let mut sources: Vec<usize> = (0..images).collect();
-    rows.iter().enumerate().for_each(|(at, &row)| sources[row] = images + at);
-    let sources = row_numbers(&sources, &all.device());
-    Tensor::cat(vec![all.clone(), values], 0).select(0, sources)
-}
-
-/// Truth values on the host.
-///
-/// # Errors
-/// [`AttackError::Read`].
-pub(crate) fn read_bools(mask: Tensor<1, Bool>) -> Result<Vec<bool>, AttackError> {
-    mask.into_data().convert::<bool>().try_into_vec().map_err(|error| AttackError::Read(format!("{error:?}")))
-}
-
-/// Numbers on the host.
-///
-/// # Errors
-/// [`AttackError::Read`].
-pub(crate) fn read_floats<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>, AttackError> {
-    tensor.into_data().convert::<f32>().try_into_vec().map_err(|error| AttackError::Read(format!("{error:?}")))
 }

@@ -1,13 +1,13 @@
 //! One look of a gradient attack: value, gradient and who is broken, in a single pass.
 
 use burn::tensor::{Bool, Tensor};
-use neokd_model::{Frozen, MultiExit};
+use neokd_model::MultiExit;
 
-use crate::Batch;
-use crate::aim::Aim;
-use crate::loss::Loss;
-use crate::pgd::per_image;
-use crate::run::AttackError;
+use crate::batch::per_image;
+use crate::error::AttackError;
+use crate::objective::aim::Aim;
+use crate::objective::loss::Loss;
+use crate::scenario::Scenario;
 
 /// What the network says to some pixels, and how to make it worse.
 #[derive(Clone, Debug)]
@@ -28,17 +28,16 @@ impl Ascent {
     /// # Errors
     /// [`AttackError::NoGradient`].
     pub(crate) fn at<M: MultiExit>(
-        model: &Frozen<M>,
-        batch: &Batch,
+        scenario: &Scenario<'_, M>,
         aim: &Aim,
         loss: &Loss,
         pixels: Tensor<4>,
     ) -> Result<Self, AttackError> {
         let leaf = pixels.clone().autodiff().require_grad();
-        let logits = model.forward_at(leaf.clone(), &aim.exits(model.exits()));
-        let value = aim.value(loss, &logits, &batch.labels);
+        let logits = scenario.logits(aim, leaf.clone());
+        let value = aim.value(loss, &logits, &scenario.batch.labels);
         let gradient = gradient(&leaf, &value)?;
-        let broken = aim.broken(&logits.untracked(), &batch.labels);
+        let broken = aim.broken(&logits.untracked(), &scenario.batch.labels);
         Ok(Self { pixels, value: value.inner(), gradient, broken })
     }
 
@@ -74,12 +73,11 @@ pub(crate) fn gradient(leaf: &Tensor<4>, values: &Tensor<1>) -> Result<Tensor<4>
 /// # Shapes
 /// - `pixels`: `[batch, channels, height, width]`; both outputs: `[batch]`
 pub(crate) fn measure<M: MultiExit>(
-    model: &Frozen<M>,
-    batch: &Batch,
+    scenario: &Scenario<'_, M>,
     aim: &Aim,
     loss: &Loss,
     pixels: &Tensor<4>,
 ) -> (Tensor<1>, Tensor<1, Bool>) {
-    let logits = model.forward_at(pixels.clone(), &aim.exits(model.exits()));
-    (aim.value(loss, &logits, &batch.labels), aim.broken(&logits, &batch.labels))
+    let logits = scenario.logits(aim, pixels.clone());
+    (aim.value(loss, &logits, &scenario.batch.labels), aim.broken(&logits, &scenario.batch.labels))
 }

@@ -2,21 +2,21 @@
 //! of attacks, cheap ones first, each on the images that none before it broke.
 
 use burn::tensor::Tensor;
-use neokd_model::{Frozen, MultiExit};
+use neokd_model::MultiExit;
 use serde::{Deserialize, Serialize};
 
-use crate::apgd::{Apgd, ApgdLoss};
-use crate::audit::Audit;
-use crate::criterion::Criterion;
-use crate::fab::Fab;
-use crate::max_average::max_average;
+use super::audit::Audit;
+use super::max_average::max_average;
+use super::run::Adversarial;
+use crate::batch::{Batch, put};
+use crate::error::AttackError;
+use crate::objective::Mean;
+use crate::objective::criterion::Criterion;
 use crate::passes::Passes;
-use crate::random::RandomKey;
-use crate::run::AttackError;
-use crate::search::Search;
-use crate::square::Square;
-use crate::survivors::{put, read_bools};
-use crate::{Adversarial, Batch, Threat};
+use crate::read::read_bools;
+use crate::scenario::Scenario;
+use crate::search::{Apgd, ApgdCe, ApgdMargin, ApgdT, Fab, Knobs, Method, Search, Square};
+use crate::threat::Threat;
 
 /// An ordered set of attacks.
 #[derive(Clone, Debug, PartialEq)]
@@ -66,19 +66,22 @@ pub struct Standing {
 }
 
 impl AutoAttack {
+    /// What the average objective is the average of: the members answer for one vector of logits, the mean of all
+    /// exits' (neo-kd.md 4.4).
+    pub const MEAN: Mean = Mean::Answers;
+
     /// The standard set with its published parameters: APGD-CE, APGD-T, FAB-T and Square. With fewer
     /// than four classes, APGD on the margin stands in for APGD-T, whose ratio needs four.
     pub fn standard(classes: usize) -> Self {
-        let apgd = |loss| Search::Apgd(Apgd { loss, steps: 100, restarts: 1 });
-        let second = if classes < 4 { ApgdLoss::Margin } else { ApgdLoss::Targeted { targets: 9 } };
-        Self {
-            members: vec![
-                apgd(ApgdLoss::CrossEntropy),
-                apgd(second),
-                Search::Fab(Fab { steps: 100, restarts: 1, targets: 9 }),
-                Search::Square(Square { queries: 5000, share: 0.8, restarts: 1 }),
-            ],
-        }
+        Self::set(&Knobs::default(), classes)
+    }
+
+    /// The standard set with other steps, queries, targets or runs.
+    pub fn set(knobs: &Knobs, classes: usize) -> Self {
+        let (apgd, threat) = (Apgd::set(knobs), Threat::linf(0.0));
+        let second = if classes < 4 { ApgdMargin(apgd).into() } else { ApgdT::set(knobs, &threat).into() };
+        let (fab, square) = (Fab::set(knobs, &threat), Square::set(knobs, &threat));
+        Self { members: vec![ApgdCe(apgd).into(), second, fab.into(), square.into()] }
     }
 
     /// Runs all members on one batch.
@@ -89,14 +92,11 @@ impl AutoAttack {
     /// As [`start`](Self::start) and [`advance`](Self::advance).
     pub fn run<M: MultiExit>(
         &self,
-        model: &Frozen<M>,
-        batch: &Batch,
+        scenario: &Scenario<'_, M>,
         criterion: &Criterion,
-        threat: &Threat,
-        key: u64,
     ) -> Result<Standing, AttackError> {
-        let mut standing = self.start(model, batch, criterion)?;
-        while self.advance(model, batch, criterion, threat, key, &mut standing)? {}
+        let mut standing = self.start(scenario, criterion)?;
+        while self.advance(scenario, criterion, &mut standing)? {}
         Ok(standing)
     }
 
@@ -109,14 +109,11 @@ impl AutoAttack {
     /// As [`run`](Self::run).
     pub fn max_average<M: MultiExit>(
         &self,
-        model: &Frozen<M>,
-        batch: &Batch,
-        threat: &Threat,
-        key: u64,
+        scenario: &Scenario<'_, M>,
     ) -> Result<(Tensor<4>, Vec<Standing>), AttackError> {
         let mut standings = Vec::new();
-        let (pixels, _) = max_average(model, batch, |exit| {
-            let standing = self.run(model, batch, &Criterion::Exit(exit), threat, key)?;
+        let (pixels, _) = max_average(scenario, |exit| {
+            let standing = self.run(scenario, &Criterion::Exit(exit))?;
             let pixels = standing.pixels.clone();
             standings.push(standing);
             Ok((pixels, Passes::default()))
@@ -130,14 +127,14 @@ impl AutoAttack {
     /// [`AttackError::Misfit`] for a criterion that does not fit the network, [`AttackError::Read`].
     pub fn start<M: MultiExit>(
         &self,
-        model: &Frozen<M>,
-        batch: &Batch,
+        scenario: &Scenario<'_, M>,
         criterion: &Criterion,
     ) -> Result<Standing, AttackError> {
+        let Scenario { model, batch, .. } = *scenario;
         criterion.problem(model.exits()).map_or(Ok(()), |why| Err(AttackError::Misfit(why)))?;
         let wrong = match batch.is_empty() {
             true => Vec::new(),
-            false => judge(model, batch, criterion)?,
+            false => judge(scenario, criterion)?,
         };
         let fate = |wrong: &bool| if *wrong { Fate::WrongClean } else { Fate::Robust };
         Ok(Standing {
@@ -154,11 +151,8 @@ impl AutoAttack {
     /// Those of the member, a broken rule, or [`AttackError::Read`].
     pub fn advance<M: MultiExit>(
         &self,
-        model: &Frozen<M>,
-        batch: &Batch,
+        scenario: &Scenario<'_, M>,
         criterion: &Criterion,
-        threat: &Threat,
-        key: u64,
         standing: &mut Standing,
     ) -> Result<bool, AttackError> {
         let number = standing.spent.len();
@@ -167,16 +161,16 @@ impl AutoAttack {
         };
         let survivors = standing.survivors();
         let mut spent = Spent {
-            attack: member.name().to_string(),
+            attack: member.method().name().to_string(),
             attacked: survivors.len() as u64,
             broken: 0,
             passes: Passes::default(),
         };
         if !survivors.is_empty() {
-            let part = batch.pick(&survivors);
-            let found = break_with(member, model, &part, criterion, threat, key)?;
+            let part = scenario.batch.pick(&survivors);
+            let found = break_with(*member, &scenario.on(&part), criterion)?;
             let attacked = Batch { pixels: found.pixels.clone(), ..part };
-            let broken = judge(model, &attacked, criterion)?;
+            let broken = judge(&scenario.on(&attacked), criterion)?;
             let kept: Vec<usize> = (0..survivors.len()).filter(|&at| broken[at]).collect();
             let rows: Vec<usize> = kept.iter().map(|&at| survivors[at]).collect();
             if !rows.is_empty() {
@@ -201,24 +195,18 @@ impl Standing {
 
 /// Runs one search on everything that the criterion is made of, and audits what it found.
 pub(crate) fn break_with<M: MultiExit>(
-    search: &Search,
-    model: &Frozen<M>,
-    batch: &Batch,
+    search: Search,
+    scenario: &Scenario<'_, M>,
     criterion: &Criterion,
-    threat: &Threat,
-    key: u64,
 ) -> Result<Adversarial, AttackError> {
-    let (pixels, passes) = search.search_all(model, batch, criterion, threat, RandomKey::new(key))?;
-    let audit = Audit::check(batch, &pixels, threat)?;
+    let (pixels, passes) = search.search_all(scenario, criterion)?;
+    let audit = Audit::check(scenario.batch, &pixels, &scenario.threat)?;
     Ok(Adversarial { pixels, audit, passes })
 }
 
 /// Who is broken, by a forward pass of its own.
-pub(crate) fn judge<M: MultiExit>(
-    model: &Frozen<M>,
-    batch: &Batch,
-    criterion: &Criterion,
-) -> Result<Vec<bool>, AttackError> {
+pub(crate) fn judge<M: MultiExit>(scenario: &Scenario<'_, M>, criterion: &Criterion) -> Result<Vec<bool>, AttackError> {
+    let (model, batch) = (scenario.model, scenario.batch);
     let logits = match criterion {
         Criterion::Exit(exit) => model.forward_at(batch.pixels.clone(), &[*exit]),
         _ => model.forward(batch.pixels.clone()),

@@ -2,29 +2,26 @@
 //! one that hurts all exits most on average.
 
 use burn::tensor::Tensor;
-use neokd_model::{Frozen, MultiExit};
+use neokd_model::MultiExit;
 
-use crate::Batch;
-use crate::objective::{Average, Objective};
-use crate::passes::Passes;
-use crate::pgd::per_image;
-use crate::run::AttackError;
+use crate::batch::per_image;
+use crate::objective::aim::Aim;
+use crate::objective::loss::Loss;
+use crate::passes::{Passes, Searched};
+use crate::scenario::Scenario;
 
 /// Runs `single` for every exit and keeps per image the candidate with the largest mean cross-entropy
 /// over all exits; ties go to the earlier exit.
 ///
 /// # Errors
 /// Those of `single`.
-pub fn max_average<M: MultiExit>(
-    model: &Frozen<M>,
-    batch: &Batch,
-    mut single: impl FnMut(usize) -> Result<(Tensor<4>, Passes), AttackError>,
-) -> Result<(Tensor<4>, Passes), AttackError> {
+pub fn max_average<M: MultiExit>(scenario: &Scenario<'_, M>, mut single: impl FnMut(usize) -> Searched) -> Searched {
+    let Scenario { model, batch, .. } = *scenario;
     let mut passes = Passes::default();
     let mut worst: Option<(Tensor<4>, Tensor<1>)> = None;
     for exit in 0..model.exits() {
         let (candidate, spent) = single(exit)?;
-        let damage = Average.value(&model.forward(candidate.clone()), &batch.labels);
+        let damage = Aim::Average.value(&Loss::CrossEntropy, &model.forward(candidate.clone()), &batch.labels);
         passes += spent + Passes::forward(batch.len());
         worst = Some(match worst {
             None => (candidate, damage),

@@ -6,8 +6,8 @@ use burn::tensor::{Bool, Int, Tensor};
 use neokd_model::ExitLogits;
 use neokd_model::policy::{Policy, Rule};
 
-use crate::loss::{Loss, is_class};
-use crate::objective::mean_over_exits;
+use super::answers::{log_mean_probability, mean_over_exits};
+use super::loss::{Loss, is_class, of_class};
 
 /// Log-odds beyond which a leaving condition counts as met and pulls no further.
 const ENOUGH: f64 = 1.0;
@@ -213,22 +213,11 @@ fn log_odds(log_probabilities: &Tensor<2>) -> Tensor<1> {
     let winner: Tensor<1, Int> = log_probabilities.clone().inner().argmax(1).squeeze_dim(1);
     let mask = is_class(log_probabilities, &winner);
     let rest = log_sum_exp(log_probabilities.clone().mask_fill(mask, -1e30));
-    crate::loss::of_class(log_probabilities, &winner) - rest
+    of_class(log_probabilities, &winner) - rest
 }
 
 /// Logarithm of the summed exponentials of each row.
 fn log_sum_exp(rows: Tensor<2>) -> Tensor<1> {
     let largest = rows.clone().inner().max_dim(1);
     ((rows - largest.clone()).exp().sum_dim(1).log() + largest).squeeze_dim(1)
-}
-
-/// Logarithm of the mean of the probabilities of several exits.
-///
-/// # Shapes
-/// - each of `exits` and output: `[batch, classes]`
-pub(crate) fn log_mean_probability(exits: &[Tensor<2>]) -> Tensor<2> {
-    let rows: Vec<Tensor<2>> = exits.iter().map(|exit| log_softmax(exit.clone(), 1)).collect();
-    let largest = rows.iter().skip(1).fold(rows[0].clone().inner(), |most, row| most.max_pair(row.clone().inner()));
-    let sum = rows.into_iter().map(|row| (row - largest.clone()).exp()).reduce(|sum, row| sum + row);
-    sum.expect("at least one exit").div_scalar(exits.len() as f64).log() + largest
 }

@@ -2,18 +2,22 @@
 //! logits alone. It needs no gradient, so it sees through a network that hides its own.
 
 use burn::tensor::{Device, Tensor, TensorData};
-use neokd_model::{Frozen, MultiExit};
+use neokd_model::MultiExit;
+use serde::{Deserialize, Serialize};
 
-use crate::aim::Aim;
-use crate::ascent::measure;
-use crate::loss::Loss;
-use crate::passes::Passes;
-use crate::pgd::per_image;
-use crate::random::{RandomKey, Stream};
-use crate::run::AttackError;
-use crate::survivors::{Candidates, Survivors};
-use crate::threat::lengths;
-use crate::{Batch, Norm, Threat};
+use super::ascent::measure;
+use super::budget::Budget;
+use super::knobs::{Knobs, default};
+use super::method::Method;
+use super::survivors::{Candidates, Survivors};
+use crate::batch::per_image;
+use crate::objective::Mean;
+use crate::objective::aim::Aim;
+use crate::objective::loss::Loss;
+use crate::passes::{Passes, Searched};
+use crate::random::Stream;
+use crate::scenario::Scenario;
+use crate::threat::{Norm, Threat, lengths};
 
 /// After so many queries the broken images are left out: reading who they are more often would cost
 /// more than it saves.
@@ -24,51 +28,82 @@ const HALVINGS: [usize; 9] = [10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000];
 const TINY: f64 = 1e-12;
 
 /// Square attack on the margin, Linf and L2. What an image is tried with depends on its own random
-/// numbers alone; in the published code a batch shares the places of its squares.
+/// numbers alone; in the published code a batch shares the places of its squares. The average attack's one answer
+/// is the mean of the exits'.
 ///
 /// In L2 every other move is finer than the published ones. There a window is at least 3 by 3 pixels, and
 /// its new bump is as strong as all that it held, so that every move turns the window by 45 degrees:
 /// close to the worst case none is better than what was found before. Of a fine move the window shrinks with
 /// the schedule to a single pixel, and a bump that is larger than the share of pixels to be changed is
 /// weaker by their ratio. docs/attacks.md says what this gains.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Square {
-    /// Queries of each run, the first point included; 5000 in AutoAttack.
+    /// Queries of each run, the first point included, at least 1; 5000, as in AutoAttack, unless said otherwise.
+    #[serde(default = "five_thousand")]
     pub queries: usize,
-    /// Share of the pixels that the first squares change; 0.8 in AutoAttack.
+    /// Share of the pixels that the first squares change, above 0 and up to 1; 0.8, as in AutoAttack, unless said
+    /// otherwise.
+    #[serde(default = "four_fifths")]
     pub share: f64,
-    /// Independent runs.
+    /// Independent runs, at least 1.
+    #[serde(default = "default::one")]
     pub restarts: usize,
 }
 
-impl Square {
-    /// Searches for pixels in the ball that meet the aim, or else come closest.
-    ///
-    /// # Errors
-    /// [`AttackError::Read`].
-    pub fn search<M: MultiExit>(
-        &self,
-        model: &Frozen<M>,
-        batch: &Batch,
-        aim: &Aim,
-        threat: &Threat,
-        key: RandomKey,
-    ) -> Result<(Tensor<4>, Passes), AttackError> {
-        Survivors::all(batch).run(self.restarts, |part, restart| {
-            let (pixels, passes) = self.run(model, &part.batch, aim, threat, key.for_restart(restart as u64))?;
-            let (value, broken) = measure(model, &part.batch, aim, &Loss::Margin, &pixels);
+fn five_thousand() -> usize {
+    5000
+}
+
+fn four_fifths() -> f64 {
+    0.8
+}
+
+impl Method for Square {
+    fn name(&self) -> &'static str {
+        "square"
+    }
+
+    fn number(&self) -> u64 {
+        8
+    }
+
+    fn budget(&self, _threat: &Threat) -> Budget {
+        let (steps, restarts) = (self.queries, self.restarts);
+        Budget { steps, gradient: false, step_size: None, random_start: true, restarts, targets: None }
+    }
+
+    fn passes(&self) -> Passes {
+        Passes::forward(1).times((self.queries + 1) * self.restarts)
+    }
+
+    fn problem(&self) -> Option<String> {
+        let Self { share, .. } = *self;
+        (!(share > 0.0 && share <= 1.0)).then(|| format!("share = {share}: must be above 0 and at most 1"))
+    }
+
+    fn mean(&self) -> Mean {
+        Mean::Answers
+    }
+
+    fn set(knobs: &Knobs, _threat: &Threat) -> Self {
+        let queries = knobs.queries.unwrap_or_else(five_thousand);
+        Self { queries, share: four_fifths(), restarts: knobs.restarts }
+    }
+
+    fn search<M: MultiExit>(&self, scenario: &Scenario<'_, M>, aim: &Aim) -> Searched {
+        Survivors::all(scenario.batch).run(self.restarts, |part, restart| {
+            let scenario = scenario.on(&part.batch).restart(restart);
+            let (pixels, passes) = self.run(&scenario, aim)?;
+            let (value, broken) = measure(&scenario, aim, &Loss::Margin, &pixels);
             Ok(Candidates { pixels, value, broken, passes: passes + Passes::forward(part.count()) })
         })
     }
+}
 
-    fn run<M: MultiExit>(
-        &self,
-        model: &Frozen<M>,
-        batch: &Batch,
-        aim: &Aim,
-        threat: &Threat,
-        key: RandomKey,
-    ) -> Result<(Tensor<4>, Passes), AttackError> {
+impl Square {
+    fn run<M: MultiExit>(&self, scenario: &Scenario<'_, M>, aim: &Aim) -> Searched {
+        let Scenario { batch, threat, key, .. } = *scenario;
         let [_, channels, height, width] = batch.pixels.dims();
         let canvas = Canvas { channels, height, width };
         let mut streams: Vec<Stream> = batch.examples.iter().map(|&example| key.stream(example)).collect();
@@ -83,12 +118,14 @@ impl Square {
             for query in query..(query + BLOCK).min(self.queries) {
                 let mut draws = Draws { canvas, rows: part.rows(), streams: &mut streams };
                 let candidate = match (query, threat.norm) {
-                    (0, Norm::Linf) => draws.stripes(clean, threat),
-                    (0, Norm::L2) => draws.tiles(clean, threat),
-                    (_, Norm::Linf) => draws.square(clean, &pixels, threat, self.share_at(query)),
-                    (_, Norm::L2) => draws.moved_mass(clean, &pixels, threat, canvas.bump(self.share_at(query), query)),
+                    (0, Norm::Linf) => draws.stripes(clean, &threat),
+                    (0, Norm::L2) => draws.tiles(clean, &threat),
+                    (_, Norm::Linf) => draws.square(clean, &pixels, &threat, self.share_at(query)),
+                    (_, Norm::L2) => {
+                        draws.moved_mass(clean, &pixels, &threat, canvas.bump(self.share_at(query), query))
+                    }
                 };
-                let (new, breaks) = measure(model, &part.batch, aim, &Loss::Margin, &candidate);
+                let (new, breaks) = measure(&scenario.on(&part.batch), aim, &Loss::Margin, &candidate);
                 let better = new.clone().greater(value.clone()).bool_or(breaks.clone());
                 let better = better.bool_and(broken.clone().bool_not());
                 pixels = pixels.mask_where(per_image(better.clone(), &candidate), candidate);

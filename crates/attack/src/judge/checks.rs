@@ -6,23 +6,20 @@
 use std::fmt;
 
 use burn::tensor::{Bool, Tensor};
-use neokd_model::{ExitLogits, Frozen, MultiExit};
+use neokd_model::{ExitLogits, MultiExit};
 use serde::{Deserialize, Serialize};
 
-use crate::aim::Aim;
-use crate::apgd::{Apgd, ApgdLoss};
-use crate::ascent::Ascent;
-use crate::autoattack::{break_with, judge};
-use crate::criterion::Criterion;
-use crate::loss::Loss;
-use crate::pgd::{Pgd, per_image};
+use super::autoattack::{break_with, judge};
+use crate::batch::{Batch, per_image};
+use crate::error::AttackError;
+use crate::objective::aim::Aim;
+use crate::objective::criterion::Criterion;
+use crate::objective::loss::Loss;
 use crate::random::RandomKey;
-use crate::run::AttackError;
-use crate::search::Search;
-use crate::square::Square;
-use crate::survivors::{read_bools, read_floats};
-use crate::threat::per_image_factor;
-use crate::{Batch, Norm, Threat};
+use crate::read::{read_bools, read_floats};
+use crate::scenario::Scenario;
+use crate::search::{Apgd, ApgdCe, ApgdMargin, ApgdT, Ascent, Fgsm, Search, Square};
+use crate::threat::{Norm, Threat, per_image_factor};
 
 /// A gradient whose largest entry is this small has vanished in 32-bit floats: the softmax rounds to 0
 /// and 1.
@@ -261,13 +258,11 @@ impl Diagnostics {
     /// # Errors
     /// [`AttackError`], but a missing gradient is a sign and not an error.
     pub fn measure<M: MultiExit>(
-        model: &Frozen<M>,
-        batch: &Batch,
+        scenario: &Scenario<'_, M>,
         criterion: &Criterion,
-        threat: &Threat,
         effort: Effort,
-        key: u64,
     ) -> Result<Self, AttackError> {
+        let Scenario { model, batch, .. } = *scenario;
         criterion.problem(model.exits()).map_or(Ok(()), |why| Err(AttackError::Misfit(why)))?;
         if batch.is_empty() {
             return Ok(Self::default());
@@ -278,13 +273,14 @@ impl Diagnostics {
             softmax_output: share_of_softmax(&first)?,
             ..Self::default()
         };
-        let wrong = judge(model, batch, criterion)?;
+        let wrong = judge(scenario, criterion)?;
         let right: Vec<usize> = (0..batch.len()).filter(|&row| !wrong[row]).collect();
         if right.is_empty() {
             return Ok(outputs);
         }
-        let bench = Bench { model, criterion, threat, effort, key };
-        Ok(Self { images: right.len() as u64, ..bench.measure(&batch.pick(&right), outputs)? })
+        let right = batch.pick(&right);
+        let bench = Bench { scenario: scenario.on(&right), criterion, effort };
+        Ok(Self { images: right.len() as u64, ..bench.measure(outputs)? })
     }
 }
 
@@ -306,37 +302,37 @@ impl Rule {
 
 /// What the measurements have in common.
 struct Bench<'a, M> {
-    model: &'a Frozen<M>,
+    /// Its images are all right.
+    scenario: Scenario<'a, M>,
     criterion: &'a Criterion,
-    threat: &'a Threat,
     effort: Effort,
-    key: u64,
 }
 
 impl<M: MultiExit> Bench<'_, M> {
-    /// Measures on images that are all right.
-    fn measure(&self, batch: &Batch, outputs: Diagnostics) -> Result<Diagnostics, AttackError> {
+    fn measure(&self, outputs: Diagnostics) -> Result<Diagnostics, AttackError> {
+        let Scenario { batch, threat, key, .. } = self.scenario;
         let share = |count: usize| count as f64 / batch.len() as f64;
         let mut broken = vec![false; batch.len()];
-        self.also(&self.gradient_search(), batch, self.key, &mut broken)?;
+        self.also(self.gradient_search(), key, &mut broken)?;
         let still_rising = match &unbroken(&broken)[..] {
             [] => 0.0,
             rows => self.still_rising(&batch.pick(rows))?,
         };
-        let single_step = self.also(&Search::Pgd(Pgd::fgsm(self.threat)), batch, self.key, &mut broken.clone())?;
+        let single_step = self.also(Fgsm {}.into(), key, &mut broken.clone())?;
         let mut restarts = 0;
-        for key in [self.key ^ 1, self.key ^ 2] {
-            restarts += self.also(&self.gradient_search(), batch, key, &mut broken)?;
+        for bits in [1, 2] {
+            restarts += self.also(self.gradient_search(), key.flipped(bits), &mut broken)?;
         }
-        self.also(&self.thorough_search(), batch, self.key, &mut broken)?;
-        let transferred = self.transferred(batch, &broken)?;
+        self.also(self.thorough_search(), key, &mut broken)?;
+        let transferred = self.transferred(&broken)?;
         let square = Square { queries: self.effort.queries, share: 0.8, restarts: 1 };
-        let by_square = self.also(&Search::Square(square), batch, self.key, &mut broken)?;
+        let by_square = self.also(square.into(), key, &mut broken)?;
 
-        let huge = self.broken(&self.gradient_search(), batch, &everything(batch, self.threat.norm), self.key)?;
-        let (planted, missed) = self.planted(batch)?;
+        let huge = Scenario { threat: everything(batch, threat.norm), ..self.scenario };
+        let huge = self.broken(self.gradient_search(), &huge)?;
+        let (planted, missed) = self.planted()?;
         Ok(Diagnostics {
-            zero_gradient: share(self.without_gradient(batch)?),
+            zero_gradient: share(self.without_gradient()?),
             single_step_gain: share(single_step),
             still_rising,
             restart_gain: share(restarts),
@@ -350,55 +346,66 @@ impl<M: MultiExit> Bench<'_, M> {
     }
 
     fn gradient_search(&self) -> Search {
-        Search::Apgd(self.apgd())
+        ApgdCe(self.apgd()).into()
     }
 
     /// What cross-entropy misses on several classes, a loss for each of them finds.
     fn thorough_search(&self) -> Search {
-        let loss = if self.model.classes() < 4 { ApgdLoss::Margin } else { ApgdLoss::Targeted { targets: 9 } };
-        Search::Apgd(Apgd { loss, ..self.apgd() })
+        let Apgd { steps, restarts } = self.apgd();
+        match self.scenario.model.classes() {
+            0..4 => ApgdMargin(self.apgd()).into(),
+            _ => ApgdT { steps, restarts, targets: 9 }.into(),
+        }
     }
 
     fn apgd(&self) -> Apgd {
-        Apgd { loss: ApgdLoss::CrossEntropy, steps: self.effort.steps, restarts: 1 }
+        Apgd { steps: self.effort.steps, restarts: 1 }
     }
 
     /// Which images a search breaks; none where it finds no gradient.
-    fn broken(&self, search: &Search, batch: &Batch, threat: &Threat, key: u64) -> Result<Vec<bool>, AttackError> {
-        match break_with(search, self.model, batch, self.criterion, threat, key) {
-            Ok(found) => judge(self.model, &Batch { pixels: found.pixels, ..batch.clone() }, self.criterion),
-            Err(AttackError::NoGradient) => Ok(vec![false; batch.len()]),
+    fn broken(&self, search: Search, scenario: &Scenario<'_, M>) -> Result<Vec<bool>, AttackError> {
+        match break_with(search, scenario, self.criterion) {
+            Ok(found) => self.judge(found.pixels, scenario.batch),
+            Err(AttackError::NoGradient) => Ok(vec![false; scenario.batch.len()]),
             Err(error) => Err(error),
         }
     }
 
+    /// Who is broken by these pixels of a batch's images.
+    fn judge(&self, pixels: Tensor<4>, of: &Batch) -> Result<Vec<bool>, AttackError> {
+        judge(&self.scenario.on(&Batch { pixels, ..of.clone() }), self.criterion)
+    }
+
     /// Runs a search on the images that are unbroken so far and marks those that it breaks; returns how
     /// many these are.
-    fn also(&self, search: &Search, batch: &Batch, key: u64, broken: &mut [bool]) -> Result<usize, AttackError> {
+    fn also(&self, search: Search, key: RandomKey, broken: &mut [bool]) -> Result<usize, AttackError> {
         let rows = unbroken(broken);
         if rows.is_empty() {
             return Ok(0);
         }
-        let hits = self.broken(search, &batch.pick(&rows), self.threat, key)?;
+        let part = self.scenario.batch.pick(&rows);
+        let hits = self.broken(search, &Scenario { key, ..self.scenario.on(&part) })?;
         rows.iter().zip(&hits).for_each(|(&row, hit)| broken[row] = *hit);
         Ok(hits.iter().filter(|hit| **hit).count())
     }
 
+    fn aims(&self) -> Vec<Aim> {
+        self.criterion.aims(self.scenario.model.exits(), self.scenario.model.classes())
+    }
+
     /// How many unbroken images an attack on an exit that the criterion does not aim at breaks.
-    fn transferred(&self, batch: &Batch, broken: &[bool]) -> Result<usize, AttackError> {
-        let own = self.criterion.aims(self.model.exits(), self.model.classes());
-        let others = (0..self.model.exits()).map(Aim::Exit).filter(|aim| !own.contains(aim));
+    fn transferred(&self, broken: &[bool]) -> Result<usize, AttackError> {
+        let own = self.aims();
+        let others = (0..self.scenario.model.exits()).map(Aim::Exit).filter(|aim| !own.contains(aim));
         let rows = unbroken(broken);
         if rows.is_empty() {
             return Ok(0);
         }
-        let part = batch.pick(&rows);
+        let part = self.scenario.batch.pick(&rows);
         let mut any = vec![false; rows.len()];
         for aim in others {
-            match self.gradient_search().search(self.model, &part, &aim, self.threat, RandomKey::new(self.key)) {
-                Ok((pixels, _)) => {
-                    merge(&mut any, &judge(self.model, &Batch { pixels, ..part.clone() }, self.criterion)?)
-                }
+            match self.gradient_search().search(&self.scenario.on(&part), &aim) {
+                Ok((pixels, _)) => merge(&mut any, &self.judge(pixels, &part)?),
                 Err(AttackError::NoGradient) => {}
                 Err(error) => return Err(error),
             }
@@ -409,9 +416,8 @@ impl<M: MultiExit> Bench<'_, M> {
     /// The part of the rise of the mean loss that came in the last tenth of the steps.
     fn still_rising(&self, unbroken: &Batch) -> Result<f64, AttackError> {
         let mut largest = 0.0;
-        for aim in self.criterion.aims(self.model.exits(), self.model.classes()) {
-            let key = RandomKey::new(self.key);
-            match self.apgd().climb(self.model, unbroken, &aim, &Loss::Margin, self.threat, key) {
+        for aim in self.aims() {
+            match self.apgd().climb(&self.scenario.on(unbroken), &aim, &Loss::Margin) {
                 Ok(climb) => {
                     let means = climb.trace.into_iter().map(|values| values.mean()).collect();
                     let means = read_floats(Tensor::cat(means, 0))?;
@@ -428,10 +434,11 @@ impl<M: MultiExit> Bench<'_, M> {
     }
 
     /// How many images have no usable gradient towards some aim.
-    fn without_gradient(&self, batch: &Batch) -> Result<usize, AttackError> {
+    fn without_gradient(&self) -> Result<usize, AttackError> {
+        let batch = self.scenario.batch;
         let mut none = vec![false; batch.len()];
-        for aim in self.criterion.aims(self.model.exits(), self.model.classes()) {
-            match Ascent::at(self.model, batch, &aim, &Loss::CrossEntropy, batch.pixels.clone()) {
+        for aim in self.aims() {
+            match Ascent::at(&self.scenario, &aim, &Loss::CrossEntropy, batch.pixels.clone()) {
                 Ok(look) => {
                     let largest = look.gradient.abs().flatten::<2>(1, 3).max_dim(1).squeeze_dim::<1>(1);
                     merge(&mut none, &read_bools(largest.lower_equal_scalar(VANISHED))?);
@@ -446,9 +453,10 @@ impl<M: MultiExit> Bench<'_, M> {
     /// Plants adversarial images: on the way from an image to another one that the network answers
     /// otherwise there is a boundary; from half of epsilon before it, an attack with epsilon has to get
     /// across. Returns how many could be planted and how many of them the attack missed.
-    fn planted(&self, batch: &Batch) -> Result<(usize, usize), AttackError> {
+    fn planted(&self) -> Result<(usize, usize), AttackError> {
+        let Scenario { model, batch, threat, .. } = self.scenario;
         let wrong = |pixels: Tensor<4>| {
-            let logits = self.model.forward(pixels);
+            let logits = model.forward(pixels);
             self.criterion.broken(&logits, &batch.labels)
         };
         let (far, found) = partners(batch, &wrong);
@@ -459,17 +467,17 @@ impl<M: MultiExit> Bench<'_, M> {
             across = across.mask_where(beyond.clone(), middle.clone());
             near = middle.mask_where(beyond, near);
         }
-        let way = self.threat.sizes(&across, &batch.pixels).clamp_min(f64::from(f32::MIN_POSITIVE));
-        let part = way.recip().mul_scalar(self.threat.epsilon / 2.0).clamp_max(1.0);
+        let way = threat.sizes(&across, &batch.pixels).clamp_min(f64::from(f32::MIN_POSITIVE));
+        let part = way.recip().mul_scalar(threat.epsilon / 2.0).clamp_max(1.0);
         let start = across.clone() + (batch.pixels.clone() - across.clone()) * per_image_factor(part);
         let usable = found.bool_and(wrong(start.clone()).bool_not()).bool_and(wrong(across));
         let usable = read_bools(usable)?;
         let planted: Vec<usize> = (0..batch.len()).filter(|&row| usable[row]).collect();
-        if planted.is_empty() || self.threat.epsilon == 0.0 {
+        if planted.is_empty() || threat.epsilon == 0.0 {
             return Ok((0, 0));
         }
         let from = Batch { pixels: start.clamp(0.0, 1.0), ..batch.clone() }.pick(&planted);
-        let broken = self.broken(&self.gradient_search(), &from, self.threat, self.key)?;
+        let broken = self.broken(self.gradient_search(), &self.scenario.on(&from))?;
         Ok((planted.len(), broken.iter().filter(|broken| !**broken).count()))
     }
 }

@@ -3,12 +3,11 @@
 use burn::tensor::{Bool, Int, Tensor};
 use neokd_model::ExitLogits;
 
-use crate::criterion::Criterion;
-use crate::deployed::{Deployed, log_mean_probability};
-use crate::loss::Loss;
-use crate::objective::{Objective, mean_over_exits};
+use super::answers::{all_wrong, ensemble_wrong, log_mean_probability, mean_over_exits, one_wrong};
+use super::deployed::Deployed;
+use super::loss::Loss;
 
-/// One goal of one search. [`Target`](crate::Target) and [`Criterion`] are made of these: max-average
+/// What one search is aimed at. [`Objective`](crate::Objective) and [`Criterion`](crate::Criterion) are made of these: max-average
 /// of one per exit, a deployed policy of one per exit that can be reached.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Aim {
@@ -67,9 +66,9 @@ impl Aim {
     /// - `labels`: `[batch]`; output: `[batch]`
     pub fn broken(&self, logits: &ExitLogits, labels: &Tensor<1, Int>) -> Tensor<1, Bool> {
         match self {
-            Self::Exit(exit) => Criterion::Exit(*exit).broken(logits, labels),
-            Self::Average => Criterion::AllExits.broken(logits, labels),
-            Self::Ensemble => Criterion::Ensemble.broken(logits, labels),
+            Self::Exit(exit) => one_wrong(*exit, logits, labels),
+            Self::Average => all_wrong(logits, labels),
+            Self::Ensemble => ensemble_wrong(logits, labels),
             Self::Leave { deployed, .. } => deployed.broken(logits, labels),
         }
     }
@@ -82,21 +81,5 @@ impl Aim {
             Self::Ensemble => u64::MAX - 1,
             Self::Leave { exit, .. } => (1 << 16) + *exit as u64,
         }
-    }
-}
-
-/// A loss and whose answer it is taken of.
-pub(crate) struct Goal<'a> {
-    pub(crate) aim: &'a Aim,
-    pub(crate) loss: &'a Loss,
-}
-
-impl Objective for Goal<'_> {
-    fn exits(&self, exits: usize) -> Vec<usize> {
-        self.aim.exits(exits)
-    }
-
-    fn value(&self, logits: &ExitLogits, labels: &Tensor<1, Int>) -> Tensor<1> {
-        self.aim.value(self.loss, logits, labels)
     }
 }

@@ -3,8 +3,9 @@
 use burn::tensor::{Bool, Int, Tensor};
 use serde::{Deserialize, Serialize};
 
-use crate::run::AttackError;
-use crate::{Batch, Threat};
+use crate::batch::Batch;
+use crate::error::AttackError;
+use crate::threat::Threat;
 
 /// How far rounding in 32-bit floats may carry a perturbation beyond epsilon, relative to pixels of
 /// size 1; L2 sums many such roundings.

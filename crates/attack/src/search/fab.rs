@@ -3,20 +3,24 @@
 //! image. It finds small perturbations, not the largest loss.
 
 use burn::tensor::{Bool, Int, Tensor};
-use neokd_model::{Frozen, MultiExit};
+use neokd_model::MultiExit;
+use serde::{Deserialize, Serialize};
 
-use crate::aim::Aim;
-use crate::ascent::gradient;
-use crate::criterion::Criterion;
-use crate::loss::{of_class, rivals};
-use crate::passes::Passes;
-use crate::pgd::per_image;
+use super::ascent::gradient;
+use super::budget::Budget;
+use super::knobs::{Knobs, default};
+use super::method::Method;
+use super::survivors::{Candidates, Part, Survivors};
+use crate::batch::{Batch, per_image};
+use crate::error::AttackError;
+use crate::objective::Mean;
+use crate::objective::aim::Aim;
+use crate::objective::criterion::Criterion;
+use crate::objective::loss::{of_class, rivals};
+use crate::passes::{Passes, Searched};
 use crate::random::RandomKey;
-use crate::run::AttackError;
-use crate::search::Search;
-use crate::survivors::{Candidates, Part, Survivors};
-use crate::threat::lengths;
-use crate::{Batch, Norm, Threat};
+use crate::scenario::Scenario;
+use crate::threat::{Norm, Threat, lengths};
 
 /// How far each step goes beyond the boundary (eta).
 const OVERSHOOT: f64 = 1.05;
@@ -30,15 +34,19 @@ const HALVINGS: usize = 10;
 /// and a handful reaches the last one.
 const NEWTON: usize = 16;
 
-/// Targeted FAB, Linf and L2.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Targeted FAB, Linf and L2; the average attack's one answer is the mean of the exits'.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Fab {
-    /// Steps of each run; 100 in the paper.
+    /// Steps of each run, at least 1; 100, as in the paper, unless said otherwise.
+    #[serde(default = "default::hundred")]
     pub steps: usize,
-    /// Independent runs towards each class; all but the first start at random.
+    /// Independent runs towards each class, at least 1; all but the first start at random.
+    #[serde(default = "default::one")]
     pub restarts: usize,
-    /// Number of classes, most likely first (9 in AutoAttack); where the network has fewer wrong ones,
-    /// all of them.
+    /// Number of classes, most likely first, at least 1; 9, as in AutoAttack, unless said otherwise; where the
+    /// network has fewer wrong ones, all of them.
+    #[serde(default = "default::nine")]
     pub targets: usize,
 }
 
@@ -53,50 +61,60 @@ pub struct Nearest {
     pub passes: Passes,
 }
 
-impl Fab {
-    /// Searches for broken pixels in the ball; images that a run broke are left out of the next.
-    /// Where the nearest broken point is outside, it is projected.
-    ///
-    /// # Errors
-    /// [`AttackError::NoGradient`] or [`AttackError::Read`].
-    pub fn search<M: MultiExit>(
-        &self,
-        model: &Frozen<M>,
-        batch: &Batch,
-        aim: &Aim,
-        threat: &Threat,
-        key: RandomKey,
-    ) -> Result<(Tensor<4>, Passes), AttackError> {
-        let (start, targets) = self.start(model, batch, aim);
-        let mut survivors = Survivors::all(batch);
-        survivors.passes += start.passes;
-        survivors.run(self.restarts * targets.dims()[1], |part, number| {
-            let run = self.run(number, part.of(&targets), key);
-            let found = walk(model, &part.batch, aim, threat, &run, start.of(part))?;
-            let pixels = found.within(&part.batch.pixels, threat);
-            let passes = self.passes().times(part.count());
-            Ok(Candidates { pixels, value: found.distances.clone().neg(), broken: found.inside(threat), passes })
-        })
+impl Method for Fab {
+    fn name(&self) -> &'static str {
+        "fab-t"
     }
 
+    fn number(&self) -> u64 {
+        7
+    }
+
+    fn budget(&self, _threat: &Threat) -> Budget {
+        let Self { steps, restarts, targets } = *self;
+        Budget { steps, gradient: true, step_size: None, random_start: false, restarts, targets: Some(targets) }
+    }
+
+    fn passes(&self) -> Passes {
+        Passes::forward(1) + self.passes_of_a_run().times(self.restarts * self.targets)
+    }
+
+    fn mean(&self) -> Mean {
+        Mean::Answers
+    }
+
+    fn set(knobs: &Knobs, _threat: &Threat) -> Self {
+        Self { steps: knobs.steps.unwrap_or(100), restarts: knobs.restarts, targets: knobs.targets }
+    }
+
+    /// Images that a run broke are left out of the next. Where the nearest broken point is outside, it is projected.
+    fn search<M: MultiExit>(&self, scenario: &Scenario<'_, M>, aim: &Aim) -> Searched {
+        let threat = scenario.threat;
+        let (start, targets) = self.start(scenario, aim);
+        let mut survivors = Survivors::all(scenario.batch);
+        survivors.passes += start.passes;
+        survivors.run(self.restarts * targets.dims()[1], |part, number| {
+            let run = self.run(number, part.of(&targets), scenario.key);
+            let found = walk(&scenario.on(&part.batch), aim, &run, start.of(part))?;
+            let pixels = found.within(&part.batch.pixels, &threat);
+            let passes = self.passes_of_a_run().times(part.count());
+            Ok(Candidates { pixels, value: found.distances.clone().neg(), broken: found.inside(&threat), passes })
+        })
+    }
+}
+
+impl Fab {
     /// The smallest perturbation of each image that breaks it, wherever that is; epsilon only bounds
     /// the random starts. An image that is broken as it is has distance 0.
     ///
     /// # Errors
     /// [`AttackError::NoGradient`].
-    pub fn nearest<M: MultiExit>(
-        &self,
-        model: &Frozen<M>,
-        batch: &Batch,
-        aim: &Aim,
-        threat: &Threat,
-        key: RandomKey,
-    ) -> Result<Nearest, AttackError> {
-        let (mut found, targets) = self.start(model, batch, aim);
+    pub fn nearest<M: MultiExit>(&self, scenario: &Scenario<'_, M>, aim: &Aim) -> Result<Nearest, AttackError> {
+        let (mut found, targets) = self.start(scenario, aim);
         let each = targets.dims()[1];
         for run in 0..self.restarts * each {
-            found = walk(model, batch, aim, threat, &self.run(run, targets.clone(), key), found)?;
-            found.passes += self.passes().times(batch.len());
+            found = walk(scenario, aim, &self.run(run, targets.clone(), scenario.key), found)?;
+            found.passes += self.passes_of_a_run().times(scenario.batch.len());
         }
         Ok(found)
     }
@@ -104,24 +122,21 @@ impl Fab {
     /// The smallest perturbation of each image that breaks it by this criterion: the smallest over all aims
     /// that the criterion is made of, judged by a forward pass of its own.
     ///
-    /// The same `key`, criterion and example give the same distance in any batch; epsilon only bounds the
+    /// The same key, criterion and example give the same distance in any batch; epsilon only bounds the
     /// random starts.
     ///
     /// # Errors
     /// [`AttackError::Misfit`] for a criterion that does not fit the network, [`AttackError::NoGradient`].
     pub fn nearest_by<M: MultiExit>(
         &self,
-        model: &Frozen<M>,
-        batch: &Batch,
+        scenario: &Scenario<'_, M>,
         criterion: &Criterion,
-        threat: &Threat,
-        key: u64,
     ) -> Result<Nearest, AttackError> {
+        let (model, batch) = (scenario.model, scenario.batch);
         criterion.problem(model.exits()).map_or(Ok(()), |why| Err(AttackError::Misfit(why)))?;
         let mut nearest = Nearest::none(batch);
         for aim in criterion.aims(model.exits(), model.classes()) {
-            let key = Search::Fab(*self).key(&aim, RandomKey::new(key));
-            let found = self.nearest(model, batch, &aim, threat, key)?;
+            let found = self.nearest(&Scenario { key: self.key(&aim, scenario.key), ..*scenario }, &aim)?;
             let broken = criterion.broken(&model.forward(found.pixels.clone()), &batch.labels);
             nearest.add(&found.pixels, found.distances, broken);
             nearest.passes += found.passes + Passes::forward(batch.len());
@@ -130,7 +145,7 @@ impl Fab {
     }
 
     /// What a run costs per image.
-    pub(crate) fn passes(&self) -> Passes {
+    fn passes_of_a_run(&self) -> Passes {
         Passes::gradient(self.steps) + Passes::forward(self.steps + HALVINGS)
     }
 
@@ -146,12 +161,13 @@ impl Fab {
     }
 
     /// Distance 0 where the clean image is broken, and the classes to walk to, `[batch, targets]`.
-    fn start<M: MultiExit>(&self, model: &Frozen<M>, batch: &Batch, aim: &Aim) -> (Nearest, Tensor<2, Int>) {
-        let logits = model.forward_at(batch.pixels.clone(), &aim.exits(model.exits()));
+    fn start<M: MultiExit>(&self, scenario: &Scenario<'_, M>, aim: &Aim) -> (Nearest, Tensor<2, Int>) {
+        let batch = scenario.batch;
+        let logits = scenario.logits(aim, batch.pixels.clone());
         let broken = aim.broken(&logits, &batch.labels);
         let none = Nearest::none(batch);
         let distances = none.distances.clone().mask_fill(broken, 0.0);
-        let targets = rivals(&aim.answer(&logits), &batch.labels, self.targets.min(model.classes() - 1));
+        let targets = rivals(&aim.answer(&logits), &batch.labels, self.targets.min(scenario.model.classes() - 1));
         (Nearest { distances, passes: Passes::forward(batch.len()), ..none }, targets)
     }
 }
@@ -209,21 +225,19 @@ impl Nearest {
 /// One run towards one class: project the current and the clean image on the linearised boundary, step
 /// a little beyond it between the two, and from a broken point come some of the way back.
 fn walk<M: MultiExit>(
-    model: &Frozen<M>,
-    batch: &Batch,
+    scenario: &Scenario<'_, M>,
     aim: &Aim,
-    threat: &Threat,
     run: &Run,
     mut nearest: Nearest,
 ) -> Result<Nearest, AttackError> {
-    let (clean, exits) = (&batch.pixels, aim.exits(model.exits()));
+    let (batch, threat, clean) = (scenario.batch, scenario.threat, &scenario.batch.pixels);
     let mut pixels = match run.random_start {
         None => clean.clone(),
-        Some(key) => Threat { epsilon: threat.epsilon / 2.0, ..*threat }.random_edge(clean, &batch.examples, key),
+        Some(key) => Threat { epsilon: threat.epsilon / 2.0, ..threat }.random_edge(clean, &batch.examples, key),
     };
     for _ in 0..run.steps {
         let leaf = pixels.clone().autodiff().require_grad();
-        let answer = aim.answer(&model.forward_at(leaf.clone(), &exits));
+        let answer = aim.answer(&scenario.logits(aim, leaf.clone()));
         let lead = of_class(&answer, &run.target) - of_class(&answer, &batch.labels);
         let slope = gradient(&leaf, &lead)?;
         let gap = lead.inner().neg();
@@ -235,13 +249,13 @@ fn walk<M: MultiExit>(
         let moved = (pixels + here.mul_scalar(OVERSHOOT)) * pull.clone().neg().add_scalar(1.0);
         let moved = (moved + (clean.clone() + home.mul_scalar(OVERSHOOT)) * pull).clamp(0.0, 1.0);
 
-        let broken = aim.broken(&model.forward_at(moved.clone(), &exits), &batch.labels);
+        let broken = aim.broken(&scenario.logits(aim, moved.clone()), &batch.labels);
         nearest.add(&moved, threat.sizes(clean, &moved), broken.clone());
         let inward = clean.clone() + (moved.clone() - clean.clone()).mul_scalar(BACK);
         pixels = moved.mask_where(per_image(broken, clean), inward);
     }
-    let exact = |pixels: Tensor<4>| aim.broken(&model.forward_at(pixels, &exits), &batch.labels);
-    nearest.come_closer(clean, threat, exact);
+    let exact = |pixels: Tensor<4>| aim.broken(&scenario.logits(aim, pixels), &batch.labels);
+    nearest.come_closer(clean, &threat, exact);
     Ok(nearest)
 }
 

@@ -2,14 +2,17 @@
 
 use std::ops::AddAssign;
 
-use burn::tensor::{Int, Tensor};
-use neokd_model::{Frozen, MultiExit};
+use neokd_model::MultiExit;
 use serde::{Deserialize, Serialize};
 
+use super::run::run;
+use crate::attack::Attack;
+use crate::error::AttackError;
+use crate::objective::Objective;
 use crate::passes::Passes;
-use crate::run::{AnyAttack, AttackError, run};
+use crate::read::read_counts;
+use crate::scenario::Scenario;
 use crate::search::Search;
-use crate::{Batch, Target, Threat};
 
 /// Counts of a transfer matrix; those of several batches add up.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,13 +31,8 @@ impl Transfer {
     ///
     /// # Errors
     /// As [`run`].
-    pub fn measure<M: MultiExit>(
-        model: &Frozen<M>,
-        batch: &Batch,
-        search: &Search,
-        threat: &Threat,
-        key: u64,
-    ) -> Result<Self, AttackError> {
+    pub fn measure<M: MultiExit>(scenario: &Scenario<'_, M>, search: Search) -> Result<Self, AttackError> {
+        let Scenario { model, batch, .. } = *scenario;
         let right = model.forward(batch.pixels.clone()).correct(&batch.labels).min_dim(0);
         let right = read_counts(right.squeeze_dim(0))?;
         let rows: Vec<usize> = (0..batch.len()).filter(|&row| right[row] == 1).collect();
@@ -46,8 +44,7 @@ impl Transfer {
         let mut transfer = Self { images: rows.len() as u64, fooled: Vec::new(), passes };
         let part = batch.pick(&rows);
         for exit in 0..model.exits() {
-            let attack = AnyAttack::new(Target::Single(exit), *search);
-            let outcome = run(model, &part, &attack, threat, key)?;
+            let outcome = run(&scenario.on(&part), &Attack::new(Objective::Single(exit), search))?;
             let correct = outcome.logits.correct(&part.labels);
             let correct = read_counts(correct.sum_dim(1).squeeze_dim(1))?;
             transfer.fooled.push(correct.into_iter().map(|correct| transfer.images - correct).collect());
@@ -75,10 +72,4 @@ impl AddAssign for Transfer {
             row.iter_mut().zip(more).for_each(|(count, more)| *count += more);
         }
     }
-}
-
-fn read_counts(counts: Tensor<1, Int>) -> Result<Vec<u64>, AttackError> {
-    let counts: Vec<i64> =
-        counts.into_data().convert::<i64>().try_into_vec().map_err(|error| AttackError::Read(format!("{error:?}")))?;
-    Ok(counts.into_iter().map(|count| count as u64).collect())
 }

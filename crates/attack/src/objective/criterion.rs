@@ -4,8 +4,9 @@ use burn::tensor::{Bool, Int, Tensor};
 use neokd_model::ExitLogits;
 use neokd_model::policy::Policy;
 
-use crate::aim::Aim;
-use crate::deployed::{Deployed, log_mean_probability};
+use super::aim::Aim;
+use super::answers::{all_wrong, any_wrong, ensemble_wrong, one_wrong};
+use super::deployed::Deployed;
 
 /// When an image counts as broken, given the answers of the exits.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,17 +34,10 @@ impl Criterion {
     /// all exits.
     pub fn broken(&self, logits: &ExitLogits, labels: &Tensor<1, Int>) -> Tensor<1, Bool> {
         match self {
-            Self::Exit(exit) => {
-                let row =
-                    logits.exits().iter().position(|computed| computed == exit).expect("logits of the judged exit");
-                logits.correct(labels).narrow(0, row, 1).squeeze_dim::<1>(0).equal_scalar(0)
-            }
-            Self::AnyExit => logits.correct(labels).min_dim(0).squeeze_dim::<1>(0).equal_scalar(0),
-            Self::AllExits => logits.correct(labels).max_dim(0).squeeze_dim::<1>(0).equal_scalar(0),
-            Self::Ensemble => {
-                let answer = log_mean_probability(logits.as_slice()).argmax(1).squeeze_dim::<1>(1);
-                answer.not_equal(labels.clone())
-            }
+            Self::Exit(exit) => one_wrong(*exit, logits, labels),
+            Self::AnyExit => any_wrong(logits, labels),
+            Self::AllExits => all_wrong(logits, labels),
+            Self::Ensemble => ensemble_wrong(logits, labels),
             Self::Policy(policy) => deployed(policy, logits.exits().len()).broken(logits, labels),
         }
     }

@@ -1,0 +1,16 @@
+//! What an attack comes to: an attack is never its own judge. Its pixels are audited, and the network answers to them
+//! in a forward pass of its own.
+
+mod audit;
+mod autoattack;
+mod checks;
+mod max_average;
+mod run;
+mod transfer;
+
+pub use audit::Audit;
+pub use autoattack::{AutoAttack, Fate, Spent, Standing};
+pub use checks::{Check, Diagnostics, Effort, Level, Reason, Verdict};
+pub use max_average::max_average;
+pub use run::{Adversarial, Outcome, perturb, run, run_all};
+pub use transfer::Transfer;
