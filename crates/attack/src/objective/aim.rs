@@ -7,8 +7,8 @@ use super::answers::{all_wrong, ensemble_wrong, log_mean_probability, mean_over_
 use super::deployed::Deployed;
 use super::loss::Loss;
 
-/// What one search is aimed at. [`Objective`](crate::Objective) and [`Criterion`](crate::Criterion) are made of these: max-average
-/// of one per exit, a deployed policy of one per exit that can be reached.
+/// What one search is aimed at. [`Objective`](crate::Objective) and [`Criterion`](crate::Criterion) are made of
+/// these: max-average of one per exit, a deployed policy of one per exit that can be reached.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Aim {
     /// Make this exit, from 0, answer wrong.
