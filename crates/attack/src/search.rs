@@ -1,9 +1,7 @@
 //! The attacks to choose from, one file each, and how one is run on one aim or several.
 
+mod apgd;
 mod ascent;
-mod survivors;
-
-pub(crate) mod apgd;
 mod budget;
 mod cw;
 mod fab;
@@ -12,6 +10,7 @@ mod method;
 mod pgd;
 mod slowdown;
 mod square;
+mod survivors;
 
 use neokd_model::MultiExit;
 use serde::{Deserialize, Serialize};

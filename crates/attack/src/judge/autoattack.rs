@@ -78,6 +78,7 @@ impl AutoAttack {
 
     /// The standard set with other steps, queries, targets or runs.
     pub fn set(knobs: &Knobs, classes: usize) -> Self {
+        // No member has a step of a length of its own, so any ball will do.
         let (apgd, threat) = (Apgd::set(knobs), Threat::linf(0.0));
         let second = if classes < 4 { ApgdMargin(apgd).into() } else { ApgdT::set(knobs, &threat).into() };
         let (fab, square) = (Fab::set(knobs, &threat), Square::set(knobs, &threat));

@@ -6,8 +6,8 @@ use std::str::FromStr;
 
 use burn::tensor::Tensor;
 use neokd_attack::{
-    Attack, AttackError, Audit, AutoAttack, Batch, Criterion, Knobs, Mean, Objective, Passes, Scenario, Search, Spent,
-    Threat, max_average, perturb,
+    Attack, AttackError, Audit, AutoAttack, Batch, Criterion, Knobs, Mean, Method as _, Objective, Passes, Pgd,
+    Scenario, Search, Spent, Threat, max_average, perturb,
 };
 use neokd_model::policy::Policy;
 use neokd_model::{Frozen, MultiExit};
@@ -134,7 +134,7 @@ fn method(name: &AttackName, knobs: &Knobs, threat: &Threat, classes: usize) -> 
     let search = match name {
         AttackName::AutoAttack => None,
         AttackName::Search(kind) => Search::named(kind, knobs, threat),
-        AttackName::TransferFrom(_) => Search::named("pgd", knobs, threat),
+        AttackName::TransferFrom(_) => Some(Pgd::set(knobs, threat).into()),
     };
     match search.map(|search| (search, search.problem())) {
         None => {
