@@ -73,9 +73,11 @@ const SET: &[&str] = &[
     "pgd",
     "apgd-ce",
     "apgd-dlr",
+    "apgd-margin",
     "apgd-t",
     "cw",
     "fab-t",
+    "deepfool",
     "square",
     "slowdown",
     "autoattack",
@@ -110,7 +112,7 @@ fn every_attack_on_every_objective_is_at_least_as_robust_as_the_worst_case() {
     assert_eq!((&report["schema"], &report["n"]), (&"neokd.attack/1".into(), &5.into()));
     let radius = &report["epsilons"][0];
     let runs = radius["runs"].as_array().unwrap();
-    assert_eq!(runs.len(), 9 * 4 + 1);
+    assert_eq!(runs.len(), 11 * 4 + 1);
     let worst = counts(&radius["worst"]["exits"]);
     for run in runs {
         let what = format!("{} {}", run["attack"], run["objective"]);

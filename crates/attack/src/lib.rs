@@ -46,7 +46,7 @@ pub use passes::{Passes, Searched};
 pub use random::RandomKey;
 pub use scenario::Scenario;
 pub use search::{
-    Apgd, ApgdCe, ApgdDlr, ApgdMargin, ApgdT, Budget, Cw, Fab, Fgsm, Knobs, Method, Nearest, Pgd, Search, Slowdown,
-    Square,
+    Apgd, ApgdCe, ApgdDlr, ApgdMargin, ApgdT, Budget, Cw, DeepFool, Fab, Fgsm, Knobs, Method, Nearest, Pgd, Search,
+    Slowdown, Square,
 };
 pub use threat::{Norm, Threat};

@@ -4,6 +4,7 @@ mod apgd;
 mod ascent;
 mod budget;
 mod cw;
+mod deepfool;
 mod fab;
 mod knobs;
 mod method;
@@ -26,6 +27,7 @@ pub use apgd::{Apgd, ApgdCe, ApgdDlr, ApgdMargin, ApgdT};
 pub(crate) use ascent::Ascent;
 pub use budget::Budget;
 pub use cw::Cw;
+pub use deepfool::DeepFool;
 pub use fab::{Fab, Nearest};
 pub use knobs::Knobs;
 pub use method::Method;
@@ -103,6 +105,8 @@ searches! {
     Cw(Cw) = "cw";
     /// Targeted fast adaptive boundary (Croce and Hein 2020), towards several classes in turn.
     FabT(Fab) = "fab-t";
+    /// The nearest boundary of the linearised network, step after step (Moosavi-Dezfooli et al. 2016).
+    DeepFool(DeepFool) = "deepfool";
     /// Random squares, by logits alone (Andriushchenko et al. 2020).
     Square(Square) = "square";
     /// Towards unsure exits, so that nobody leaves early (DeepSloth, Hong et al. 2021).

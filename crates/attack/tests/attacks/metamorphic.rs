@@ -2,8 +2,8 @@
 
 use burn::tensor::{Device, Tensor, TensorData};
 use neokd_attack::{
-    Apgd, ApgdCe, ApgdDlr, ApgdMargin, ApgdT, Attack, AutoAttack, Batch, Criterion, Cw, Fab, Norm, Objective, Pgd,
-    Scenario, Search, Slowdown, SlowdownGoal, Square, Threat, run,
+    Apgd, ApgdCe, ApgdDlr, ApgdMargin, ApgdT, Attack, AutoAttack, Batch, Criterion, Cw, DeepFool, Fab, Norm, Objective,
+    Pgd, Scenario, Search, Slowdown, SlowdownGoal, Square, Threat, run,
 };
 use neokd_model::Frozen;
 use neokd_model::policy::{Policy, Rule};
@@ -24,6 +24,7 @@ fn searches() -> Vec<Search> {
         ApgdMargin(apgd).into(),
         ApgdT { steps: 5, restarts: 1, targets: 3 }.into(),
         Fab { steps: 4, restarts: 2, targets: 3 }.into(),
+        DeepFool { steps: 4, targets: 3, overshoot: 0.02 }.into(),
         Square { queries: 60, share: 0.8, restarts: 2 }.into(),
         Slowdown::like(pgd, SlowdownGoal::Slow).into(),
     ]

@@ -1,8 +1,8 @@
 //! Networks whose worst perturbation can be written down: attacks find it.
 
 use neokd_attack::{
-    Aim, Apgd, ApgdCe, ApgdMargin, ApgdT, Attack, AutoAttack, Batch, Criterion, Cw, Fab, Fate, Fgsm, Norm, Objective,
-    Pgd, Scenario, Search, Square, Threat, margin, run,
+    Aim, Apgd, ApgdCe, ApgdMargin, ApgdT, Attack, AutoAttack, Batch, Criterion, Cw, DeepFool, Fab, Fate, Fgsm, Norm,
+    Objective, Pgd, Scenario, Search, Square, Threat, margin, run,
 };
 use neokd_model::{Frozen, MultiExit};
 
@@ -163,6 +163,53 @@ fn targeted_attacks_break_exactly_what_can_be_broken() {
                 }
             }
         }
+    }
+}
+
+const DEEPFOOL: DeepFool = DeepFool { steps: 50, targets: 9, overshoot: 0.02 };
+
+#[test]
+fn deepfool_breaks_exactly_what_can_be_broken_and_ends_just_beyond_the_boundary() {
+    let model = Tiny::random(SHAPE, 5, 1, 21);
+    let (frozen, of) = (Frozen::new(&model), answered(&model, 64, 9, 0));
+    for norm in NORMS {
+        let leads = leads(&model, &of, norm);
+        let epsilon = median(leads.iter().map(|leads| distance(leads)).collect());
+        let ours = found(&frozen, &of, 0, DEEPFOOL.into(), &Threat { norm, epsilon });
+        for (image, (margin, leads)) in ours.iter().zip(&leads).enumerate() {
+            if (distance(leads) / epsilon - 1.0).abs() > 0.005 {
+                assert_eq!(*margin > 0.0, distance(leads) < epsilon, "{norm:?} image {image}: {margin}");
+            }
+        }
+        let far = Threat { norm, epsilon: 10.0 };
+        let (pixels, _) = Search::from(DEEPFOOL).search(&Scenario::new(&frozen, &of, &far, 0), &Aim::Exit(0)).unwrap();
+        for (ours, leads) in host(&far.sizes(&of.pixels, &pixels)).into_iter().zip(&leads) {
+            let theirs = distance(leads);
+            let beyond = f64::from(ours) / theirs - 1.0;
+            assert!((beyond - DEEPFOOL.overshoot).abs() < 0.001, "{norm:?}: {ours} instead of {theirs}");
+        }
+    }
+}
+
+/// From inside, a sphere's linearised boundary lies beyond it: one step of Newton's method, made longer and cut
+/// off at the pixel cube, ends the way.
+#[test]
+fn deepfool_takes_newtons_step_to_a_sphere() {
+    let (centre, radius) = (0.5f32, 1.2f32);
+    let model = outside_of_a_sphere(centre, radius);
+    let pixels = images(16, SHAPE, 12);
+    let (frozen, of) = (Frozen::new(&model), batch(pixels.clone(), SHAPE, &[0; 16]));
+    let far = Threat::l2(10.0);
+    let (moved, _) = Search::from(DEEPFOOL).search(&Scenario::new(&frozen, &of, &far, 0), &Aim::Exit(0)).unwrap();
+    for (ours, image) in host(&far.sizes(&of.pixels, &moved)).into_iter().zip(pixels.chunks(PIXELS)) {
+        let from = f64::from(radius) - to_sphere(image, centre, radius);
+        let step = (1.0 + DEEPFOOL.overshoot) * (f64::from(radius).powi(2) - from * from) / (2.0 * from);
+        let changes = image.iter().map(|&value| {
+            let value = f64::from(value);
+            (value + (value - f64::from(centre)) * step / from).clamp(0.0, 1.0) - value
+        });
+        let theirs = changes.map(|change| change * change).sum::<f64>().sqrt();
+        assert!((f64::from(ours) / theirs - 1.0).abs() < 0.001, "{ours} instead of {theirs}");
     }
 }
 
