@@ -2,6 +2,7 @@
 //! hold, and what to do about it. The system's or the decompressor's own words are the error's source, not part of its message.
 
 mod archive;
+mod numpy;
 mod tensors;
 mod tree;
 
@@ -9,6 +10,7 @@ use std::io;
 use std::path::PathBuf;
 
 pub use archive::ArchiveError;
+pub use numpy::NumpyError;
 pub use tensors::TensorsError;
 pub use tree::TreeError;
 
@@ -474,6 +476,10 @@ pub enum DataError {
     #[error(transparent)]
     Tensors(#[from] TensorsError),
 
+    /// A NumPy file that cannot be used.
+    #[error(transparent)]
+    Numpy(#[from] NumpyError),
+
     /// The operating system refused to read or write.
     #[error("cannot {action} {}", path.display())]
     Io {
@@ -529,6 +535,7 @@ impl DataError {
             Self::Archive(error) => error.kind(),
             Self::Tree(error) => error.kind(),
             Self::Tensors(error) => error.kind(),
+            Self::Numpy(error) => error.kind(),
             Self::Io { .. } => DataErrorKind::Io,
         }
     }

@@ -3,8 +3,8 @@
 //! What is here: MNIST inside the binary ([`load`] works on a machine with nothing else on it), a library folder into
 //! which other sets are imported after their size and SHA-256 are checked ([`import`]), trees of image files in memory
 //! ([`load_tree`]) or left in their files where they are too many ([`open_tree`]), safetensors files
-//! ([`load_safetensors`]), validation splits that never change ([`split`]), augmentation as a pure function
-//! ([`mod@augment`]), and small generated sets for smoke tests ([`synthetic`]).
+//! ([`load_safetensors`]) and NumPy's ([`load_numpy`]), validation splits that never change ([`split`]), augmentation as
+//! a pure function ([`mod@augment`]), and small generated sets for smoke tests ([`synthetic`]).
 //!
 //! What is not here: tensors, normalisation and the order of batches. Pixels leave as `u8`; the network's first layer
 //! normalises them. Nothing is ever downloaded. The environment is read in one function only, [`default_data_dir`].
@@ -30,10 +30,12 @@ pub mod idx;
 mod image_set;
 mod images;
 mod import;
+mod jpeg;
 mod library;
 #[cfg(test)]
 mod library_tests;
 pub mod manifest;
+pub mod numpy;
 mod provenance;
 mod random;
 mod source;
@@ -45,13 +47,15 @@ mod tiny_imagenet_tests;
 pub mod tree;
 
 pub use augment::{Augmentation, augment, augment_batch};
-pub use error::{ArchiveError, DataError, DataErrorKind, TensorsError, TreeError};
+pub use error::{ArchiveError, DataError, DataErrorKind, NumpyError, TensorsError, TreeError};
 pub use float_images::FloatImages;
 pub use image_set::ImageSet;
 pub use images::{Batches, Images, Pixels, View};
 pub use import::{Import, import};
+pub use jpeg::jpeg_problem;
 pub use library::{DataSplits, Status, StatusEntry, data_dir_from, default_data_dir, list, load, load_unsplit, verify};
 pub use manifest::{KnownDataset, find, known};
+pub use numpy::load_numpy;
 pub use provenance::{FileDigest, Provenance, Trust, sha256_hex};
 pub use split::{HeldOut, SplitTable};
 pub use synthetic::synthetic;

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 mod attack;
+mod cases;
 mod command;
 mod comparison;
 mod deployment;

@@ -53,7 +53,8 @@ fn weight_files(folder: &Path) -> Vec<PathBuf> {
 }
 
 fn read(config: &ModelConfig, file: &Path) -> Network {
-    let read = weights::read_pytorch(file).unwrap();
+    let wanted = weights::pytorch_shapes(config, &Device::flex()).unwrap();
+    let read = weights::read_pytorch(file, &wanted, None).unwrap();
     assert!(
         read.integers.iter().all(|name| name.ends_with(".num_batches_tracked")),
         "{}: skipped {:?}",

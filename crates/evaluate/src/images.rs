@@ -1,4 +1,4 @@
-//! Images to look at: the test images of a data set or of a tree of image files, or a safetensors file.
+//! Images to look at: the test images of a data set or of a tree of image files, or a safetensors or NumPy file.
 
 use std::path::{Path, PathBuf};
 
@@ -22,8 +22,9 @@ pub type Looked = (Tensor<4>, Vec<usize>);
 
 impl Source<'_> {
     /// Opens `name_or_path`: a file that ends in `.safetensors` with `images` (f32 in `[0, 1]` or u8, NCHW) and
-    /// `labels`; the name of a data set, below the folder that `library` gives, whose test images are taken; or a
-    /// folder or zip archive with a folder of images per class, likewise, its images scaled to `shape`.
+    /// `labels`; one that ends in `.npz`, or in `.npy` with its labels beside it, as [`neokd_datasets::numpy`] says;
+    /// the name of a data set, below the folder that `library` gives, whose test images are taken; or a folder or zip
+    /// archive with a folder of images per class, likewise, its images scaled to `shape`.
     ///
     /// # Errors
     /// [`Error::Data`] names the file or set; [`Error::Config`] if there is none of that name, or if its images are not
@@ -36,17 +37,19 @@ impl Source<'_> {
     ) -> Result<Self, Error> {
         let source = match name_or_path {
             file if file.ends_with(".safetensors") => {
-                match neokd_datasets::load_safetensors(Path::new(file), classes)?.0 {
-                    TensorImages::Bytes(set) => Self::Set(Box::new(set)),
-                    TensorImages::Floats(set) => Self::Floats(set),
-                }
+                neokd_datasets::load_safetensors(Path::new(file), classes)?.0.into()
+            }
+            file if file.ends_with(".npz") || file.ends_with(".npy") => {
+                neokd_datasets::load_numpy(Path::new(file), shape, classes)?.into()
             }
             tree if is_tree(tree) => {
                 Self::Set(neokd_datasets::open_tree(Path::new(tree), &library()?, &TreeOptions::new(shape))?.test)
             }
             name => {
                 let known = neokd_datasets::find(name).map_err(|error| {
-                    Error::Config(format!("--data: {error}, or a folder or .safetensors file; nothing is at that path"))
+                    Error::Config(format!(
+                        "--data: {error}, or a folder, .safetensors, .npz or .npy file; nothing is at that path"
+                    ))
                 })?;
                 let folder = if known.is_embedded() { PathBuf::new() } else { library()? };
                 Self::Set(Box::new(neokd_datasets::load(name, &folder)?.test))
@@ -143,6 +146,15 @@ impl Source<'_> {
         match self {
             Self::Set(set) => set.shape(),
             Self::Floats(set) => set.shape(),
+        }
+    }
+}
+
+impl From<TensorImages> for Source<'_> {
+    fn from(images: TensorImages) -> Self {
+        match images {
+            TensorImages::Bytes(set) => Self::Set(Box::new(set)),
+            TensorImages::Floats(set) => Self::Floats(set),
         }
     }
 }

@@ -33,11 +33,24 @@ pub struct Budget {
     /// Share of images allocated to each exit.
     pub shares: Vec<f64>,
     /// Confidence at which images leave each exit but the last; null where nobody leaves.
+    #[serde(deserialize_with = "exactly")]
     pub thresholds: Vec<Option<f64>>,
     /// Mean multiply-adds of a validation image.
     pub multiply_adds: f64,
     /// Share of validation images answered correctly.
     pub accuracy: f64,
+}
+
+/// Reads thresholds to the bit. They are confidences, thus 32-bit numbers, and images leave where theirs is not below:
+/// a threshold that is higher by the last of 64 bits keeps the image that it was taken from. The JSON reader is off by
+/// that much in one number of seven; whatever is so close to a 32-bit number is that number.
+fn exactly<'de, D: serde::Deserializer<'de>>(reader: D) -> Result<Vec<Option<f64>>, D::Error> {
+    let exact = |threshold: f64| {
+        let confidence = f64::from(threshold as f32);
+        if (threshold - confidence).abs() <= 4.0 * f64::EPSILON * confidence.abs() { confidence } else { threshold }
+    };
+    let thresholds = Vec::<Option<f64>>::deserialize(reader)?;
+    Ok(thresholds.into_iter().map(|threshold| threshold.map(exact)).collect())
 }
 
 impl BudgetFile {
@@ -101,5 +114,24 @@ pub fn parse(text: &str, ensemble: bool, exits: usize) -> Result<Policy, Error> 
     match policy.problem(exits) {
         Some(why) => Err(bad(&why)),
         None => Ok(policy),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Confidences of images, and numbers that were typed.
+    #[test]
+    fn thresholds_come_back_to_the_bit() {
+        let confidences = (1..20_000u32).map(|step| f64::from(1.0 / (1.0 + step as f32 * 0.37)));
+        let thresholds: Vec<Option<f64>> = confidences.chain([0.0, 1.0, 0.9, 0.123_456_789]).map(Some).collect();
+        let budget = Budget { shares: Vec::new(), thresholds, multiply_adds: 0.0, accuracy: 0.0 };
+        let read: Budget = serde_json::from_str(&serde_json::to_string(&budget).unwrap()).unwrap();
+        assert_eq!(read.thresholds, budget.thresholds);
+        let nobody: Budget =
+            serde_json::from_str(r#"{"shares": [], "thresholds": [null, 0.5], "multiply_adds": 1.0, "accuracy": 0.5}"#)
+                .unwrap();
+        assert_eq!(nobody.thresholds, [None, Some(0.5)]);
     }
 }

@@ -8,7 +8,7 @@
 
 mod pytorch;
 
-pub use pytorch::{PytorchWeights, from_pytorch, read_pytorch, to_pytorch_names};
+pub use pytorch::{PytorchWeights, Shapes, from_pytorch, pytorch_shapes, read_pytorch, to_pytorch_names};
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
@@ -97,6 +97,24 @@ pub enum WeightsError {
         /// What is wrong with it.
         why: String,
     },
+    /// Several entries of a checkpoint hold tensors that fit, and not the same.
+    #[error("several entries hold weights that fit: {}; say which by --key", .0.join(", "))]
+    Entries(Vec<String>),
+    /// A checkpoint has no entry of this name that holds tensors.
+    #[error("there are no weights under --key {key}; entries with tensors: {}", .entries.join(", "))]
+    Key {
+        /// The name that was asked for.
+        key: String,
+        /// The entries, with their sizes.
+        entries: Vec<String>,
+    },
+    /// Tensors hold what training that went well never leaves: tensors, each with how many values.
+    #[error(
+        "values that are not finite, or negative variances, as a diverged run leaves them: {}; take an earlier \
+         checkpoint, or --allow-non-finite to take them as they are",
+        .0.join(", ")
+    )]
+    Values(Vec<String>),
     /// The checkpoint asks for a call that weights have no use for. Nothing was called.
     #[error(
         "{file} asks Python to call {call}, which weights have no use for; it was not called and nothing was read. \

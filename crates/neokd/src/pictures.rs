@@ -4,11 +4,12 @@
 //! side fits (bilinear), then cropped around its centre. Colour becomes grey where the network takes
 //! one channel (ITU-R BT.709 luma); transparency is dropped.
 
+use std::io::Cursor;
 use std::path::{Path, PathBuf};
 
 use image::imageops::FilterType;
 use image::{DynamicImage, GenericImageView, ImageReader};
-use neokd_evaluate::Error;
+use neokd_evaluate::{Error, files};
 
 /// Endings of the formats that this build decodes.
 const ENDINGS: [&str; 7] = ["png", "jpg", "jpeg", "bmp", "gif", "webp", "pnm"];
@@ -53,7 +54,11 @@ fn below(folder: &Path, found: &mut Vec<PathBuf>) -> Result<(), Error> {
 /// [`Error::Io`] or [`Error::Picture`] names the file.
 pub fn read(path: &Path, [channels, height, width]: [usize; 3]) -> Result<Vec<u8>, Error> {
     let bad = |error: image::ImageError| Error::Picture { file: path.to_path_buf(), why: error.to_string() };
-    let reader = ImageReader::open(path).and_then(ImageReader::with_guessed_format).map_err(Error::io("read", path))?;
+    let bytes = files::read(path)?;
+    if let Some(why) = neokd_datasets::jpeg_problem(&bytes) {
+        return Err(Error::Picture { file: path.to_path_buf(), why: why.to_string() });
+    }
+    let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(Error::io("read", path))?;
     let fitted = fit(reader.decode().map_err(bad)?, width as u32, height as u32);
     Ok(match channels {
         1 => fitted.to_luma8().into_raw(),

@@ -15,8 +15,8 @@ use crate::{DataError, FileDigest, ImageSet, Provenance, SplitTable, TreeError};
 
 const MAGIC: &[u8; 15] = b"neokd-images-1\n";
 
-/// To be raised whenever decoding gives other pixels than before.
-const RULES: u32 = 1;
+/// To be raised whenever decoding gives other pixels than before, or refuses files that it took.
+const RULES: u32 = 2;
 
 /// A header has a name for each class and little else.
 const MAX_HEADER: u64 = 64 << 20;

@@ -5,13 +5,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
 
 use image::imageops::FilterType;
-use image::{DynamicImage, GenericImageView, ImageError, ImageFormat, ImageReader, Limits};
+use image::{DynamicImage, GenericImageView, ImageError, ImageReader, Limits};
 
 use super::TreeOptions;
 use super::cache::Decoded;
 use super::layout::{Layout, Sample};
 use super::listing::{ContentDigest, Listing};
 use crate::augment::Crop;
+use crate::jpeg::jpeg_problem;
 use crate::{DataError, FileDigest, ImageSet, TreeError};
 
 /// Files that are read before they are decoded together.
@@ -189,11 +190,10 @@ fn reader(file: &[u8]) -> Result<ImageReader<Cursor<&[u8]>>, Problem> {
 
 /// Width and height of the image in `file`, whose pixels are not decoded.
 fn dimensions(file: &[u8]) -> Result<(u32, u32), Problem> {
-    let reader = reader(file)?;
-    if reader.format() == Some(ImageFormat::Jpeg) && !has_jpeg_end(file) {
-        return Err(Problem::Damaged("it is cut short: no end-of-image marker follows the image data".into()));
+    match jpeg_problem(file) {
+        Some(why) => Err(Problem::Damaged(why.into())),
+        None => Ok(reader(file)?.into_dimensions()?),
     }
-    Ok(reader.into_dimensions()?)
 }
 
 /// The image in `file`, grey or in colour, at its own size.
@@ -218,14 +218,6 @@ fn write_planes(image: &DynamicImage, place: &mut [u8]) {
             place[channel * plane + at] = *value;
         }
     }
-}
-
-/// Whether an end-of-image marker follows the last start of image data. The decoder fills in grey where a file is cut
-/// short; inside of image data the two markers do not occur.
-fn has_jpeg_end(file: &[u8]) -> bool {
-    let last = |marker: u8| file.windows(2).rposition(|pair| pair == [0xff, marker]);
-    let (start, end) = (last(0xda), last(0xd9));
-    end.is_some() && start < end
 }
 
 /// The smallest size of the proportions of `from` that covers `target`, rounded down; none if anything about it is too

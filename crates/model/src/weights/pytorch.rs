@@ -1,45 +1,44 @@
 //! Weights made by PyTorch: reading its files without running what they ask for, and the names of the
 //! original code.
 
-use std::collections::HashMap;
+mod container;
+mod entries;
+mod pickle;
+mod tree;
+
+use std::collections::{BTreeMap, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use burn::tensor::{Bytes, DType, Device, TensorData};
-use burn_store::bridge;
-use burn_store::pytorch_reader::{self, PickleValue, PytorchReader};
+use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 
-use super::{HostTensor, TensorMap, WeightsError, apply, collect, compare, read_file};
+use self::container::Container;
+use self::entries::{Described, Entry, Fit};
+use self::pickle::{Kind, View};
+use super::{HostTensor, KeyReport, TensorMap, WeightsError, apply, collect, compare, read_file};
 use crate::{ModelConfig, Network};
-
-/// Keys under which training checkpoints keep the weights, tried in this order.
-const STATE_DICT_KEYS: [&str; 4] = ["state_dict", "model_state_dict", "model", "net"];
-
-/// What `torch.nn.DataParallel` puts before every name.
-const PARALLEL_PREFIX: &str = "module.";
-
-/// The reader's name for a tensor among values.
-const TENSOR: &str = "torch.Tensor";
-
-/// What PyTorch keeps in a state dict about itself.
-const STATE_DICT_METADATA: &str = "_metadata";
 
 /// The longest header that the safetensors format allows, in bytes.
 const LONGEST_SAFETENSORS_HEADER: u64 = 100_000_000;
 
-/// Python modules of which a checkpoint may hold objects beside its weights: they are not needed and
-/// not rebuilt, but they come with everyday training checkpoints.
-const HARMLESS_MODULES: [&str; 4] = ["torch.", "numpy.", "collections.", "argparse.Namespace"];
+/// Names and shapes of tensors.
+pub type Shapes = BTreeMap<String, Vec<usize>>;
 
-/// How the reader names what it cannot represent but has no module: a number too large for 64 bits.
-const LARGE_INTEGER: &str = "int";
-
-/// What a PyTorch file holds, under the original code's names, and what of it was left out.
+/// What a PyTorch file holds for a network, under the original code's names, and what of it was left out.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PytorchWeights {
-    /// The tensors of floating-point numbers, as 32-bit floats, names without `module.` in front.
+    /// The tensors that were wanted, as 32-bit floats.
     pub tensors: TensorMap,
+    /// Where in the file they are: keys with dots between them, empty for the file itself.
+    pub key: String,
+    /// What stood before every name and was taken off, such as `module.`.
+    pub prefix: String,
+    /// Other tensors of floating-point numbers in the same place.
+    pub unexpected: Vec<String>,
+    /// Tensors in the same place that are a wanted one under a second name.
+    pub repeated: Vec<String>,
     /// Names of skipped tensors of integers or truth values, such as batch-norm's
     /// `num_batches_tracked`, which no network of this crate uses.
     pub integers: Vec<String>,
@@ -47,21 +46,101 @@ pub struct PytorchWeights {
     pub beside: Vec<String>,
 }
 
-/// Weights in a file that PyTorch wrote (`.pth`, `.pt`, `.pth.tar`: a state dict, or a training
-/// checkpoint that has one) or in a safetensors file of a state dict.
-///
-/// The pickle in a PyTorch file is a program. None of it runs: a reader rebuilds tensors from the few
-/// opcodes that describe them and leaves everything else uninterpreted.
+impl PytorchWeights {
+    /// The same, if nothing is there that was not wanted.
+    ///
+    /// # Errors
+    /// [`WeightsError::Mismatch`] lists what was not.
+    pub fn strict(self) -> Result<Self, WeightsError> {
+        match self.unexpected.is_empty() {
+            true => Ok(self),
+            false => Err(WeightsError::Mismatch(KeyReport { unexpected: self.unexpected, ..KeyReport::default() })),
+        }
+    }
+
+    /// The same, if every number is finite and no running variance is negative: what training that went well leaves.
+    ///
+    /// # Errors
+    /// [`WeightsError::Values`] lists the tensors, each with how many of its values are wrong.
+    pub fn sound(self) -> Result<Self, WeightsError> {
+        let wrong: Vec<String> = self.tensors.iter().filter_map(|(name, tensor)| unsound(name, tensor)).collect();
+        match wrong.is_empty() {
+            true => Ok(self),
+            false => Err(WeightsError::Values(wrong)),
+        }
+    }
+}
+
+/// What is wrong with the values of a tensor.
+fn unsound(name: &str, tensor: &HostTensor) -> Option<String> {
+    let count = |is_wrong: fn(&f32) -> bool| tensor.values.iter().filter(|value| is_wrong(value)).count();
+    let counts = [
+        ("NaN", count(|value| value.is_nan())),
+        ("infinite", count(|value| value.is_infinite())),
+        ("negative", if name.ends_with("running_var") { count(|value| *value < 0.0 && value.is_finite()) } else { 0 }),
+    ];
+    let found = counts.iter().filter(|(_, count)| *count > 0).map(|(what, count)| format!("{count} {what}"));
+    let found = found.collect::<Vec<_>>().join(" and ");
+    (!found.is_empty()).then(|| format!("{name}: {found} of {} values", tensor.values.len()))
+}
+
+/// Names and shapes of a network's tensors in the original PyTorch code.
 ///
 /// # Errors
-/// [`WeightsError::Read`] if there is no such file, [`WeightsError::Call`] if it asks for a call that
-/// weights have no use for, [`WeightsError::Checkpoint`], [`WeightsError::Format`] or
-/// [`WeightsError::Dtype`] if it is damaged or something else.
-pub fn read_pytorch(path: &Path) -> Result<PytorchWeights, WeightsError> {
+/// [`WeightsError::Model`] if the configuration cannot be built.
+pub fn pytorch_shapes(config: &ModelConfig, device: &Device) -> Result<Shapes, WeightsError> {
+    if let Some(why) = config.problem() {
+        return Err(WeightsError::Model(why));
+    }
+    let tensors = OriginalNames::of(config).rename(collect(&config.init(0, device))?);
+    Ok(tensors.into_iter().map(|(name, tensor)| (name, tensor.shape)).collect())
+}
+
+/// The `wanted` tensors of a file that PyTorch wrote (`.pth`, `.pt`, `.pth.tar`: a state dict, a training checkpoint
+/// that has one, or a whole module) or of a safetensors file of a state dict.
+///
+/// They are wherever all of them are, under any key (or under the one that `key` names) and behind any prefix that all
+/// of their names have. Nothing else is read.
+///
+/// The pickle in a PyTorch file is a program. None of it runs: tensors are rebuilt from the few operations that
+/// describe them, and everything else is left uninterpreted.
+///
+/// # Errors
+/// [`WeightsError::Read`] if there is no such file, [`WeightsError::Call`] if it asks for a call that only an attack
+/// has a use for, [`WeightsError::Checkpoint`], [`WeightsError::Format`] or [`WeightsError::Dtype`] if it is damaged or
+/// something else; [`WeightsError::Mismatch`] if some are missing or of another shape, [`WeightsError::Entries`] if
+/// they are in several places, [`WeightsError::Key`] if `key` is none of its places.
+pub fn read_pytorch(path: &Path, wanted: &Shapes, key: Option<&str>) -> Result<PytorchWeights, WeightsError> {
     let bytes = read_file(path)?;
-    match starts_like_safetensors(&bytes) {
-        true => read_safetensors(&bytes),
-        false => Checkpoint { path, length: bytes.len() }.read(),
+    if starts_like_safetensors(&bytes) {
+        return read_safetensors(&bytes, wanted, key);
+    }
+    // Nothing here should panic; should it still, that is the file's fault and no reason to take the program down.
+    let read = catch_unwind(AssertUnwindSafe(|| read_checkpoint(&bytes, wanted, key)));
+    let file = path.display().to_string();
+    match read {
+        Ok(Ok(weights)) => Ok(weights),
+        Ok(Err(Refusal::Weights(error))) => Err(error),
+        Ok(Err(Refusal::Call(call))) => Err(WeightsError::Call { file, call }),
+        Ok(Err(Refusal::Damaged(why))) => Err(WeightsError::Checkpoint { file, why }),
+        Err(_) => Err(WeightsError::Checkpoint { file, why: "it makes the reader fail".to_string() }),
+    }
+}
+
+/// Why a file is not read, before the file has a name.
+#[derive(Debug)]
+enum Refusal {
+    /// It is damaged, or something else.
+    Damaged(String),
+    /// It names a function that only an attack has a use for.
+    Call(String),
+    /// It holds other weights.
+    Weights(WeightsError),
+}
+
+impl From<WeightsError> for Refusal {
+    fn from(error: WeightsError) -> Self {
+        Self::Weights(error)
     }
 }
 
@@ -71,182 +150,133 @@ fn starts_like_safetensors(bytes: &[u8]) -> bool {
     length.is_some_and(|length| length <= LONGEST_SAFETENSORS_HEADER) && bytes.get(8) == Some(&b'{')
 }
 
-fn read_safetensors(bytes: &[u8]) -> Result<PytorchWeights, WeightsError> {
+fn read_safetensors(bytes: &[u8], wanted: &Shapes, key: Option<&str>) -> Result<PytorchWeights, WeightsError> {
     let file = SafeTensors::deserialize(bytes).map_err(|error| WeightsError::Format(error.to_string()))?;
-    let mut weights = PytorchWeights::default();
-    for (name, view) in file.tensors() {
+    let tensors = file.tensors().into_iter().map(|(name, view)| (name, Stored(view))).collect();
+    let entries = [Entry { path: Vec::new(), tensors }];
+    gather(&entries::choose(&entries, wanted, key)?, wanted, |name, Stored(view)| {
         let float = match view.dtype() {
             Dtype::F32 => DType::F32,
             Dtype::F64 => DType::F64,
             Dtype::F16 => DType::F16,
             Dtype::BF16 => DType::BF16,
-            dtype if is_integer(dtype) => {
-                weights.integers.push(name);
-                continue;
-            }
-            dtype => return Err(WeightsError::Dtype { name, dtype: dtype.to_string() }),
+            dtype => return Err(WeightsError::Dtype { name: name.to_string(), dtype: dtype.to_string() }),
         };
-        let bytes = Bytes::from_bytes_vec(view.data().to_vec());
-        let data = TensorData::try_from_bytes(bytes, view.shape().to_vec(), float);
-        let tensor = data.map_err(|error| error.to_string()).and_then(host_tensor).map_err(WeightsError::Format)?;
-        weights.tensors.insert(name, tensor);
+        host_tensor(view.data().to_vec(), view.shape().to_vec(), float).map_err(WeightsError::Format)
+    })
+}
+
+/// A tensor of a safetensors file; no two are one.
+struct Stored<'a>(TensorView<'a>);
+
+impl PartialEq for Stored<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        std::ptr::eq(self, other)
     }
-    Ok(weights.without_parallel_prefix())
 }
 
-fn is_integer(dtype: Dtype) -> bool {
-    use Dtype::{BOOL, I8, I16, I32, I64, U8, U16, U32, U64};
-    [BOOL, U8, I8, U16, I16, U32, I32, U64, I64].contains(&dtype)
+impl Described for Stored<'_> {
+    fn shape(&self) -> &[usize] {
+        self.0.shape()
+    }
+
+    fn is_integer(&self) -> bool {
+        use Dtype::{BOOL, I8, I16, I32, I64, U8, U16, U32, U64};
+        [BOOL, U8, I8, U16, I16, U32, I32, U64, I64].contains(&self.0.dtype())
+    }
 }
 
-fn host_tensor(data: TensorData) -> Result<HostTensor, String> {
-    let shape = data.shape().as_slice().to_vec();
+fn read_checkpoint(bytes: &[u8], wanted: &Shapes, key: Option<&str>) -> Result<PytorchWeights, Refusal> {
+    let mut container = Container::open(bytes)?;
+    let entries = tree::entries(&container.pickle)?;
+    if entries.is_empty() {
+        return Err(Refusal::Damaged("it holds no tensors".to_string()));
+    }
+    let fit = entries::choose(&entries, wanted, key)?;
+    let beside = tree::beside(&container.pickle, &fit.entry.path, &entries);
+    let weights = gather(&fit, wanted, |name, view| read_tensor(&mut container, name, view))?;
+    Ok(PytorchWeights { beside, ..weights })
+}
+
+impl Described for View<'_> {
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn is_integer(&self) -> bool {
+        self.kind == Kind::Integer
+    }
+}
+
+/// The wanted tensors of an entry, and the names of the others.
+fn gather<T: Described, E>(
+    fit: &Fit<'_, T>,
+    wanted: &Shapes,
+    mut read: impl FnMut(&str, &T) -> Result<HostTensor, E>,
+) -> Result<PytorchWeights, E> {
+    let mut tensors = TensorMap::new();
+    for name in wanted.keys() {
+        if let Some(tensor) = fit.tensor(name) {
+            tensors.insert(name.clone(), read(name, tensor)?);
+        }
+    }
+    let (repeated, unexpected) = fit.unwanted(wanted);
+    let integers = fit.entry.tensors.iter().filter(|(_, tensor)| tensor.is_integer());
+    Ok(PytorchWeights {
+        tensors,
+        key: fit.entry.path.join("."),
+        prefix: fit.prefix.to_string(),
+        unexpected,
+        repeated,
+        integers: integers.map(|(name, _)| fit.short(name).to_string()).collect(),
+        beside: Vec::new(),
+    })
+}
+
+/// Reads a tensor of a shape that the network has. It must not be larger than its storage, so that no file makes much
+/// of few bytes.
+fn read_tensor(container: &mut Container<'_>, name: &str, view: &View<'_>) -> Result<HostTensor, Refusal> {
+    let wrong = |why: String| Refusal::Damaged(format!("tensor {name}: {why}"));
+    let (dtype, size) = match view.kind {
+        Kind::F64 => (DType::F64, 8),
+        Kind::F32 => (DType::F32, 4),
+        Kind::F16 => (DType::F16, 2),
+        Kind::BF16 => (DType::BF16, 2),
+        Kind::Integer | Kind::Other => {
+            let dtype = "of integers, complex or quantised numbers".to_string();
+            return Err(Refusal::Weights(WeightsError::Dtype { name: name.to_string(), dtype }));
+        }
+    };
+    let stored = container.storage(view.storage)?;
+    let elements = (stored.len() / size).min(view.elements);
+    let count = view.shape.iter().try_fold(1usize, |count, side| count.checked_mul(*side));
+    let count = count.filter(|count| *count <= elements);
+    let count = count.ok_or_else(|| wrong(format!("claims {:?} values, but {elements} are stored", view.shape)))?;
+    let reach =
+        view.shape.iter().zip(&view.strides).try_fold(view.offset, |reach, (side, stride)| {
+            reach.checked_add(side.saturating_sub(1).checked_mul(*stride)?)
+        });
+    if count > 0 && reach.is_none_or(|reach| reach >= elements) {
+        return Err(wrong(format!("reaches beyond the {elements} values that are stored")));
+    }
+    let mut bytes = Vec::with_capacity(count * size);
+    for number in 0..count {
+        let (mut rest, mut at) = (number, view.offset);
+        for (side, stride) in view.shape.iter().zip(&view.strides).rev() {
+            at += rest % side * stride;
+            rest /= side;
+        }
+        bytes.extend_from_slice(&stored[at * size..(at + 1) * size]);
+    }
+    host_tensor(bytes, view.shape.clone(), dtype).map_err(wrong)
+}
+
+/// Numbers in little-endian order as 32-bit floats.
+fn host_tensor(bytes: Vec<u8>, shape: Vec<usize>, dtype: DType) -> Result<HostTensor, String> {
+    let data = TensorData::try_from_bytes(Bytes::from_bytes_vec(bytes), shape.clone(), dtype);
+    let data = data.map_err(|error| error.to_string())?;
     let values = data.convert::<f32>().try_into_vec::<f32>().map_err(|error| format!("{error:?}"))?;
     Ok(HostTensor { shape, values })
-}
-
-/// A file of `length` bytes that PyTorch is said to have written.
-struct Checkpoint<'a> {
-    path: &'a Path,
-    length: usize,
-}
-
-impl Checkpoint<'_> {
-    fn read(&self) -> Result<PytorchWeights, WeightsError> {
-        // The reader is made for hostile files; should one still make it panic, that is the file's
-        // fault and no reason to take the program down.
-        catch_unwind(AssertUnwindSafe(|| self.read_guarded()))
-            .unwrap_or_else(|_| Err(self.error("it makes the reader fail".to_string())))
-    }
-
-    fn read_guarded(&self) -> Result<PytorchWeights, WeightsError> {
-        let root = PytorchReader::read_pickle_data(self.path, None).map_err(|error| self.error(error.to_string()))?;
-        if let Some(call) = unexpected_call(&root) {
-            return Err(WeightsError::Call { file: self.file(), call: call.to_string() });
-        }
-        let PickleValue::Dict(entries) = root else {
-            return Err(self.error("it holds no dictionary of weights".to_string()));
-        };
-        let key = state_dict_key(&entries);
-        let mut weights = self.read_tensors(key)?;
-        weights.beside = beside(&entries, key);
-        Ok(weights.without_parallel_prefix())
-    }
-
-    fn read_tensors(&self, key: Option<&str>) -> Result<PytorchWeights, WeightsError> {
-        let reader = match key {
-            Some(key) => PytorchReader::with_top_level_key(self.path, key),
-            None => PytorchReader::new(self.path),
-        };
-        let tensors = reader.map_err(|error| self.error(error.to_string()))?.into_tensors();
-        self.check_size(tensors.values())?;
-        let mut weights = PytorchWeights::default();
-        for (name, tensor) in tensors {
-            match tensor.dtype() {
-                dtype if is_float(dtype) => {
-                    let tensor = self.read_tensor(tensor)?;
-                    weights.tensors.insert(name, tensor);
-                }
-                _ => weights.integers.push(name),
-            }
-        }
-        weights.integers.sort();
-        match weights.tensors.is_empty() {
-            true => Err(self.error("it holds no weights".to_string())),
-            false => Ok(weights),
-        }
-    }
-
-    /// Refuses a small file whose tensors repeat a few stored bytes until they fill the memory.
-    fn check_size<'a>(&self, tensors: impl Iterator<Item = &'a pytorch_reader::Tensor>) -> Result<(), WeightsError> {
-        let claimed = tensors.fold(0, |sum: usize, tensor| sum.saturating_add(tensor.byte_len()));
-        match claimed > self.length {
-            true => {
-                let length = self.length;
-                Err(self.error(format!("its tensors claim {claimed} bytes, but the file has only {length}")))
-            }
-            false => Ok(()),
-        }
-    }
-
-    fn read_tensor(&self, tensor: pytorch_reader::Tensor) -> Result<HostTensor, WeightsError> {
-        bridge::into_data(bridge::from_pytorch(tensor))
-            .map_err(|error| error.to_string())
-            .and_then(host_tensor)
-            .map_err(|why| self.error(why))
-    }
-
-    fn file(&self) -> String {
-        self.path.display().to_string()
-    }
-
-    fn error(&self, why: String) -> WeightsError {
-        WeightsError::Checkpoint { file: self.file(), why }
-    }
-}
-
-fn is_float(dtype: pytorch_reader::DType) -> bool {
-    use pytorch_reader::DType::{BF16, F16, F32, F64};
-    [F16, BF16, F32, F64].contains(&dtype)
-}
-
-/// The first call in a pickle that neither weights nor everyday training state need.
-fn unexpected_call(value: &PickleValue) -> Option<&str> {
-    match value {
-        PickleValue::Unsupported(name) => {
-            let harmless = name == LARGE_INTEGER || HARMLESS_MODULES.iter().any(|module| name.starts_with(module));
-            (!harmless).then_some(name)
-        }
-        PickleValue::List(items) => items.iter().find_map(unexpected_call),
-        PickleValue::Dict(entries) => entries.values().find_map(unexpected_call),
-        _ => None,
-    }
-}
-
-/// Where a training checkpoint keeps its state dict; `None` if the file is one.
-fn state_dict_key(entries: &HashMap<String, PickleValue>) -> Option<&'static str> {
-    if entries.values().any(is_tensor) {
-        return None;
-    }
-    STATE_DICT_KEYS.into_iter().find(|key| entries.get(*key).is_some_and(holds_tensor))
-}
-
-/// Entries that hold no weights: those around the state dict, and values in it that are no tensors.
-fn beside(entries: &HashMap<String, PickleValue>, key: Option<&str>) -> Vec<String> {
-    let around = entries.keys().filter(|entry| key.is_some_and(|key| key != *entry)).cloned();
-    let (state_dict, prefix) = match key.and_then(|key| Some((entries.get(key)?, key))) {
-        Some((PickleValue::Dict(inner), key)) => (inner, format!("{key}.")),
-        _ => (entries, String::new()),
-    };
-    let without_tensors =
-        state_dict.iter().filter(|(entry, value)| *entry != STATE_DICT_METADATA && !holds_tensor(value));
-    let mut beside: Vec<String> = around.chain(without_tensors.map(|(entry, _)| format!("{prefix}{entry}"))).collect();
-    beside.sort();
-    beside
-}
-
-fn is_tensor(value: &PickleValue) -> bool {
-    matches!(value, PickleValue::Unsupported(name) if name == TENSOR)
-}
-
-fn holds_tensor(value: &PickleValue) -> bool {
-    match value {
-        PickleValue::List(items) => items.iter().any(holds_tensor),
-        PickleValue::Dict(entries) => entries.values().any(holds_tensor),
-        value => is_tensor(value),
-    }
-}
-
-impl PytorchWeights {
-    fn without_parallel_prefix(mut self) -> Self {
-        let all_have_it = self.tensors.keys().chain(&self.integers).all(|name| name.starts_with(PARALLEL_PREFIX));
-        if all_have_it {
-            let short = |name: String| name[PARALLEL_PREFIX.len()..].to_string();
-            self.tensors = self.tensors.into_iter().map(|(name, tensor)| (short(name), tensor)).collect();
-            self.integers = self.integers.into_iter().map(short).collect();
-        }
-        self
-    }
 }
 
 /// A network with the weights of the original PyTorch code, under that code's names.

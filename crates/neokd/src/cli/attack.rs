@@ -23,8 +23,8 @@ pub(super) struct Args {
     /// A weights file or checkpoint
     #[arg(long, value_name = "FILE")]
     weights: PathBuf,
-    /// A data set or a folder of images per class, whose test images are taken, or a safetensors file with images and
-    /// labels
+    /// A data set or a folder of images per class, whose test images are taken, or a safetensors or NumPy (.npz, .npy)
+    /// file with images and labels
     #[arg(long = "data", value_name = "NAME|FOLDER|FILE")]
     source: String,
     #[arg(

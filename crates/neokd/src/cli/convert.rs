@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use neokd_evaluate::{Error, files};
-use neokd_model::weights::{self, KeyReport, Metadata, TensorMap};
+use neokd_model::weights::{self, Metadata, PytorchWeights};
 use neokd_model::{ModelConfig, Network};
 use neokd_train::model_file;
 use neokd_train::run::checkpoint;
@@ -20,6 +20,9 @@ pub(super) struct Args {
     /// with the original code's names; with --export, neokd weights or a checkpoint
     #[arg(long, value_name = "FILE")]
     from: PathBuf,
+    /// The entry of a checkpoint that holds the weights, for example ema; needed where several fit
+    #[arg(long, value_name = "KEY", conflicts_with = "export")]
+    key: Option<String>,
     /// The network: a TOML file with its keys; not needed with --export
     #[arg(long, value_name = "FILE", required_unless_present = "export")]
     model: Option<PathBuf>,
@@ -32,6 +35,9 @@ pub(super) struct Args {
     /// Leave out tensors that the network does not have instead of failing
     #[arg(long)]
     ignore_unexpected: bool,
+    /// Take weights that are not finite, and negative running variances, as they are instead of failing
+    #[arg(long)]
+    allow_non_finite: bool,
     /// Name everything that was left out, not only the first few
     #[arg(short, long)]
     verbose: bool,
@@ -48,31 +54,42 @@ pub(super) fn run(args: Args, out: &mut Output) -> Result<(), Error> {
         return Err(Error::Config("--model FILE is needed to know which network the weights are for".to_string()));
     };
     let config = model_file::read(model)?;
-    let read = weights::read_pytorch(&args.from).map_err(Error::weights(&args.from))?;
-    let (mut tensors, mut unexpected) = (read.tensors, Vec::new());
-    if args.ignore_unexpected {
-        unexpected = unknown_to(&config, &tensors, &device);
-        tensors.retain(|name, _| !unexpected.contains(name));
+    let fail = || Error::weights(&args.from);
+    let wanted = weights::pytorch_shapes(&config, &device).map_err(fail())?;
+    let mut read = weights::read_pytorch(&args.from, &wanted, args.key.as_deref()).map_err(fail())?;
+    if !args.ignore_unexpected {
+        read = read.strict().map_err(fail())?;
     }
-    let left_out =
-        [("integers", &read.integers), ("not weights", &read.beside), ("unknown to the network", &unexpected)];
+    if !args.allow_non_finite {
+        read = read.sound().map_err(fail())?;
+    }
+    say_where(&read, out)?;
+    let left_out = [
+        ("integers", &read.integers),
+        ("not weights", &read.beside),
+        ("second names of the same tensors", &read.repeated),
+        ("unknown to the network", &read.unexpected),
+    ];
     for (what, names) in left_out {
         if !names.is_empty() {
             out.line(&format!("left out, {what}: {}", listed(names, args.verbose)))?;
         }
     }
-    let count = tensors.len();
-    let network = weights::from_pytorch(&config, tensors, &device).map_err(Error::weights(&args.from))?;
+    let count = read.tensors.len();
+    let network = weights::from_pytorch(&config, read.tensors, &device).map_err(fail())?;
     let bytes = weights::encode_network(&config, &network).map_err(Error::weights(&args.out))?;
     files::write_atomically(&args.out, &bytes)?;
     out.line(&format!("{}: {count} tensors, every one accounted for", args.out.display()))
 }
 
-/// Names of the tensors that the network does not have.
-fn unknown_to(config: &ModelConfig, tensors: &TensorMap, device: &burn::tensor::Device) -> Vec<String> {
-    match weights::from_pytorch(config, tensors.clone(), device) {
-        Err(weights::WeightsError::Mismatch(KeyReport { unexpected, .. })) => unexpected,
-        _ => Vec::new(),
+/// Under which key the weights are, and what was taken off their names.
+fn say_where(read: &PytorchWeights, out: &mut Output) -> Result<(), Error> {
+    if !read.key.is_empty() {
+        out.line(&format!("weights under key: {}", read.key))?;
+    }
+    match read.prefix.as_str() {
+        "" => Ok(()),
+        prefix => out.line(&format!("taken off every name: {prefix}")),
     }
 }
 

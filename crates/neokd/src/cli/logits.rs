@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use neokd_evaluate::images::Source;
 use neokd_evaluate::{Error, files};
-use neokd_model::weights::{self, HostTensor, Metadata, TensorMap};
+use neokd_model::weights::{self, HostTensor, Metadata, PytorchWeights, TensorMap};
 use neokd_model::{Frozen, ModelConfig, Network};
 use neokd_train::model_file;
 use neokd_train::run::checkpoint::{self, Contents};
@@ -21,8 +21,8 @@ pub(super) struct Args {
     /// A weights file or checkpoint; with --model also files of the original PyTorch code
     #[arg(long, value_name = "FILE")]
     weights: PathBuf,
-    /// A data set or a folder of images per class, whose test images are taken, or a safetensors file with images and
-    /// labels
+    /// A data set or a folder of images per class, whose test images are taken, or a safetensors or NumPy (.npz, .npy)
+    /// file with images and labels
     #[arg(long = "data", value_name = "NAME|FOLDER|FILE")]
     source: String,
     /// The safetensors file to write: tensors logits.0, logits.1, ... of [images, classes]
@@ -78,7 +78,9 @@ fn network(args: &Args, device: &burn::tensor::Device) -> Result<(ModelConfig, N
         model_file::check_same(model, &config, &args.weights, contents.model())?;
         return contents.network_of_any_names(device);
     }
-    let read = weights::read_pytorch(&args.weights).map_err(Error::weights(&args.weights))?;
-    let network = weights::from_pytorch(&config, read.tensors, device).map_err(Error::weights(&args.weights))?;
+    let fail = || Error::weights(&args.weights);
+    let wanted = weights::pytorch_shapes(&config, device).map_err(fail())?;
+    let read = weights::read_pytorch(&args.weights, &wanted, None).and_then(PytorchWeights::strict).map_err(fail())?;
+    let network = weights::from_pytorch(&config, read.tensors, device).map_err(fail())?;
     Ok((config, network))
 }

@@ -24,7 +24,8 @@ pub(super) struct Args {
     /// Pictures, or folders of pictures
     #[arg(required_unless_present = "source", conflicts_with = "source", value_name = "IMAGE|FOLDER")]
     pictures: Vec<PathBuf>,
-    /// The test images of a data set or of a folder of images per class, or a safetensors file with images and labels
+    /// The test images of a data set or of a folder of images per class, or a safetensors or NumPy (.npz, .npy) file
+    /// with images and labels
     #[arg(long = "data", value_name = "NAME|FOLDER|FILE")]
     source: Option<String>,
     /// Number of images of --data from the start; 0 means all
