@@ -289,7 +289,7 @@ fn an_interrupted_evaluation_goes_on_with_the_same_bits_and_refuses_another_ones
     assert_failure(&other, 2, &["whole.journal", "belongs to another evaluation", "seed is 5 there and 6 here"]);
     assert!(!file.exists());
     assert_eq!(fs::read_to_string(&journal).unwrap(), lines);
-    fs::write(&journal, lines.replace("attack-journal/2", "attack-journal/1")).unwrap();
+    fs::write(&journal, lines.replace("attack-journal/3", "attack-journal/1")).unwrap();
     let (old, _) = run("old.safetensors", &journal, "5");
     assert_failure(&old, 2, &["whole.journal", "another version", "attack-journal/1", "name another file"]);
     fs::write(&journal, "some notes of mine\n").unwrap();

@@ -17,8 +17,9 @@ fn compare(folder: &Path, methods: &str, more: &[&str]) -> Output {
 fn a_comparison_is_a_table_a_file_and_ordinary_runs_and_is_not_done_twice() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("comparison");
-    // A run that is trained, but not yet scored under every attack of a comparison.
-    assert_success(&train(&out.join("ard-1"), &["--set", "training.loss.kind=ard", "--seed", "1"]));
+    // A run that is trained, but not yet scored under every attack of a comparison; its loss has NEO-KD's weight.
+    let ard = ["--set", "training.loss.kind=ard", "--set", "training.loss_weight=18.0", "--seed", "1"];
+    assert_success(&train(&out.join("ard-1"), &ard));
     let first = compare(&out, "at,ard", &[]);
     assert_success(&first);
     for part in ["[1/4] at, seed 1: training", "[2/4] ard, seed 1: training goes on after step 4", "max-average", "±"]

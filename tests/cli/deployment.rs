@@ -248,8 +248,20 @@ fn thresholds_come_from_validation_images_and_serve_evaluation() {
     assert!(costs.windows(2).all(|pair| pair[0] <= pair[1] * 1.001), "{costs:?}");
 
     let policy = format!("budget:{}", budget.display());
-    let arguments =
-        ["evaluate", "--images", "20", "--steps", "1", "--objective", "average", "--json", "--policy", &policy];
+    let arguments = [
+        "evaluate",
+        "--config",
+        "mnist",
+        "--images",
+        "20",
+        "--steps",
+        "1",
+        "--objective",
+        "average",
+        "--json",
+        "--policy",
+        &policy,
+    ];
     let scored = neokd().args(arguments).arg(&weights).output().unwrap();
     assert_success(&scored);
     let report: Value = serde_json::from_str(&stdout(&scored)).unwrap();

@@ -13,13 +13,36 @@ use crate::command::{assert_failure, assert_success, neokd, stdout, train};
 use crate::schema;
 
 fn evaluate(source: &Path, more: &[&str]) -> std::process::Output {
-    let arguments = ["evaluate", "--device", "cpu", "--json", "--steps", "2", "--epsilon", "0.1"];
+    // A run directory has a configuration of its own, a file outside one needs to be told.
+    let arguments = ["evaluate", "--device", "cpu", "--json", "--steps", "2", "--epsilon", "0.1", "--config", "mnist"];
     neokd().args(arguments).arg(source).args(more).output().unwrap()
 }
 
 fn json(output: &std::process::Output) -> Value {
     assert_success(output);
     serde_json::from_str(&stdout(output)).unwrap()
+}
+
+#[test]
+fn weights_alone_borrow_no_training_and_another_evaluation_leaves_the_images_of_the_page() {
+    let folder = tempfile::tempdir().unwrap();
+    let weights = weights(folder.path());
+    let plain = neokd().args(["evaluate", "--images", "2", "--steps", "1"]).arg(&weights).output().unwrap();
+    assert_failure(&plain, 2, &["weights alone", "--config"]);
+    let report = json(&evaluate(&weights, &["--images", "2"]));
+    assert!(report["training"].is_null());
+    assert!(report["config"]["training"].is_null() && report["config"]["validation"].is_null());
+    assert_eq!(report["config"]["threat"]["epsilon"], 0.1);
+
+    let run = folder.path().join("run");
+    assert_success(&train(&run, &[]));
+    let examples = || fs::read(run.join("examples.safetensors")).unwrap();
+    let before = examples();
+    let other = run.join("report-0.1.json");
+    json(&evaluate(&run, &["--images", "2", "--out", other.to_str().unwrap()]));
+    assert_eq!(examples(), before);
+    json(&evaluate(&run, &["--images", "2", "--out", run.join("report.json").to_str().unwrap()]));
+    assert_ne!(examples(), before);
 }
 
 fn counts(shares: &Value) -> Vec<u64> {

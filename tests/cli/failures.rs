@@ -17,6 +17,7 @@ fn a_bad_configuration_names_the_key_the_value_and_the_cure() {
         ("threat.epsilon=-0.1", &["threat.epsilon = -0.1", "0 or larger"]),
         ("threat.epsilon=nan", &["threat.epsilon = NaN"]),
         ("threat.epsilon=8/0", &["threat.epsilon", "divides by zero"]),
+        ("threat.epsilon=8", &["threat.epsilon", "did you mean 8/255?"]),
         ("threat.norm=l1", &["threat.norm", "l1", "linf"]),
         ("training.attack.objective=single:3", &["single:3", "3 exits", "0 to 2"]),
         ("training.attack.objective=worst", &["worst", "max-average"]),

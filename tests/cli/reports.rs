@@ -173,6 +173,14 @@ fn no_number_with_an_interval_is_anywhere_but_in_the_json() {
         }
     }
 
+    // What is deployed is the system: its own accuracy comes before the mean of its exits.
+    for (file, exits) in [(&page, "<span class=\"name\">clean"), (&markdown, "| exit |")] {
+        let text = fs::read_to_string(file).unwrap();
+        let at = |part: &str| text.find(part).unwrap_or_else(|| panic!("{part}: {text}"));
+        let system = [at("deployed system, clean"), at("deployed system under policy"), at("policy-robust")];
+        assert!(system.is_sorted() && system[2] < at(exits), "{system:?}");
+    }
+
     // The CSV has every share of the JSON, digit by digit, but those of transfer.
     let mut expected = Vec::new();
     exact(&report, &mut expected);

@@ -93,7 +93,8 @@ fn a_report_is_what_the_published_schema_says() {
     let scored = neokd().args(arguments).arg(out.join("weights.safetensors")).output().unwrap();
     assert_success(&scored);
     let mut with_policy: Value = serde_json::from_str(&stdout(&scored)).unwrap();
-    assert!(with_policy["training"].is_null() && with_policy["policies"].is_array());
+    assert!(with_policy["training"].is_null() && with_policy["config"]["training"].is_null());
+    assert!(with_policy["policies"].is_array());
     assert!(with_policy["attacks"][1]["verdict"]["level"].is_string());
     with_policy["verdict"] = json!({"level": "warn", "reasons": ["few images"]});
     with_policy["attacks"][0]["transfer"] = json!({"rows": [[0.5, null], [1, 0]], "measure": "images"});

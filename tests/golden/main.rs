@@ -5,3 +5,4 @@ mod accuracies;
 mod cases;
 mod losses;
 mod networks;
+mod values;

@@ -2,8 +2,8 @@
 
 use burn::tensor::Device;
 use neokd_attack::{
-    Aim, ApgdT, Attack, AttackError, Audit, Batch, Criterion, Knobs, Loss, Norm, Objective, Pgd, Scenario, Search,
-    Slowdown, SlowdownGoal, Threat, run, run_all,
+    Aim, Apgd, ApgdCe, ApgdMargin, ApgdT, Attack, AttackError, Audit, AutoAttack, Batch, Criterion, Knobs, Loss, Norm,
+    Objective, Pgd, Scenario, Search, Slowdown, SlowdownGoal, Threat, cross_entropy, run, run_all,
 };
 use neokd_model::{Frozen, MultiExit, SmallCnnConfig, weights};
 
@@ -51,6 +51,52 @@ fn adversarial_images_are_the_same_bits_for_any_batch_size() {
                 }
             }
         }
+    }
+}
+
+#[test]
+fn an_image_that_autoattack_does_not_break_is_kept_where_its_loss_is_largest() {
+    let device = Device::flex();
+    let frozen = Frozen::new(&network(&device));
+    let images = batch(8, &device);
+    // Nobody is wrong without an attack, and hardly anybody is broken so near.
+    let labels = frozen.forward(images.pixels.clone()).as_slice()[0].clone().argmax(1).squeeze_dim::<1>(1);
+    let images = Batch { labels, ..images };
+    let apgd = Apgd { steps: 5, restarts: 1 };
+    let set = AutoAttack { members: vec![ApgdCe(apgd).into(), ApgdMargin(apgd).into()] };
+    let scenario = Scenario::new(&frozen, &images, &Threat::linf(0.002), 1);
+    let found = set.run(&scenario, &Criterion::Exit(0)).unwrap();
+    let loss =
+        |pixels: &burn::tensor::Tensor<4>| host(&cross_entropy(&frozen.forward_to(pixels.clone(), 0), &images.labels));
+    let survivors = found.survivors();
+    assert!(!survivors.is_empty());
+    let (before, after) = (loss(&images.pixels), loss(&found.pixels));
+    for row in survivors {
+        assert!(after[row] > before[row], "image {row}: {} is not above {}", after[row], before[row]);
+    }
+}
+
+#[test]
+fn the_average_is_broken_where_the_mean_cross_entropy_says_so() {
+    let device = Device::flex();
+    let frozen = Frozen::new(&network(&device));
+    let images = batch(32, &device);
+    let logits = frozen.forward(images.pixels.clone());
+    let broken: Vec<bool> = Criterion::Average.broken(&logits, &images.labels).into_data().try_into_vec().unwrap();
+    // Wrong is where another label would have a smaller mean cross-entropy.
+    let classes = logits.as_slice()[0].dims()[1];
+    let mean_loss = |labels: &burn::tensor::Tensor<1, burn::tensor::Int>| {
+        let exits = logits.as_slice().iter().map(|exit| cross_entropy(exit, labels));
+        host(&exits.reduce(|sum, exit| sum + exit).unwrap())
+    };
+    let of_label = |label: usize| {
+        let labels = burn::tensor::Tensor::<1, burn::tensor::Int>::full([32], label as i64, &device);
+        mean_loss(&labels)
+    };
+    let losses: Vec<Vec<f32>> = (0..classes).map(of_label).collect();
+    let own = mean_loss(&images.labels);
+    for (row, broken) in broken.into_iter().enumerate() {
+        assert_eq!(broken, losses.iter().any(|loss| loss[row] < own[row]), "image {row}");
     }
 }
 

@@ -1,15 +1,17 @@
 //! Options of the training loop: resumable like everything else, and each does what it says.
 
 use burn::module::Module;
-use burn::tensor::Device;
-use neokd_attack::{Objective, Scenario, Threat};
+use burn::tensor::activation::softmax;
+use burn::tensor::{Device, Tensor};
+use neokd_attack::{Batch, Objective, Pgd, Scenario, Threat};
 use neokd_datasets::DataSplits;
+use neokd_distill::{ExitLoss, Memory, PgdTe, cross_entropy, divergence};
 use neokd_evaluate::Error;
 use neokd_evaluate::stop::Stop;
-use neokd_model::{Frozen, ModelConfig, Network, weights};
+use neokd_model::{Frozen, ModelConfig, Network, SmallCnn, weights};
 use neokd_train::RunConfig;
 use neokd_train::options::ema::EmaConfig;
-use neokd_train::options::training_attack::{TrainingAttack, TrainingSearch};
+use neokd_train::options::training_attack::{AttackLoss, Climb, TrainingAttack, TrainingSearch};
 use neokd_train::run::checkpoint::{self, Contents, TrainingState};
 
 use crate::cases::{batch, host};
@@ -161,6 +163,53 @@ fn options_that_do_nothing_change_no_bit() {
     assert_ne!(ends("smooth", &["training.label_smoothing=0.1"]), plain);
     assert_ne!(ends("mode", &["training.attack_mode=training"]), plain);
     assert_ne!(ends("joint", &["training.passes=joint"]), plain);
+    // NEO-KD on two exits weighs 12 cross-entropies; no gradient is that long.
+    assert_eq!(ends("weighed", &["training.loss_weight=12.0"]), plain);
+    assert_ne!(ends("lighter", &["training.loss_weight=1.0"]), plain);
+    assert_ne!(ends("clipped", &["training.clip_norm=0.1"]), plain);
+    assert_ne!(ends("risen", &["training.warm_up=0.5"]), plain);
+}
+
+#[test]
+fn a_rate_rises_to_its_schedule_and_a_gradient_is_cut_to_its_length() {
+    let rates = |set: &[&str]| -> Vec<f64> { (0..4).map(|step| config(set).training.rate(step, 4)).collect() };
+    let (plain, risen) = (rates(&[]), rates(&["training.warm_up=0.5"]));
+    assert_eq!(risen, [0.5 * plain[0], plain[1], plain[2], plain[3]]);
+
+    // Plain gradient descent moves by the rate times the gradient's length.
+    let (folder, data) = (tempfile::tempdir().unwrap(), data());
+    let moved = |name: &str, norm: &str| {
+        let set = [
+            "training.optimizer={ kind = \"sgd\", momentum = 0.0 }",
+            "training.steps_per_epoch=1",
+            "training.epochs=1",
+            norm,
+        ];
+        let config = config(&set);
+        let parameters = |model: &Network| weights::collect(model).unwrap();
+        let before = parameters(&TrainingState::start(&config, &Device::flex()).model);
+        let after = parameters(&train(&config, &data, &folder.path().join(name), &Stop::default()).unwrap().model);
+        let learned = before.iter().filter(|(name, _)| !name.contains("running"));
+        let squares = learned.flat_map(|(name, tensor)| {
+            tensor.values.iter().zip(&after[name].values).map(|(old, new)| f64::from(new - old).powi(2))
+        });
+        squares.sum::<f64>().sqrt() / 0.05
+    };
+    let whole = moved("whole", "training.clip_norm=1e6");
+    assert!(whole > 0.2, "{whole}");
+    let cut = moved("cut", "training.clip_norm=0.1");
+    assert!((cut - 0.1).abs() < 1e-3, "{cut}");
+}
+
+#[test]
+fn a_network_that_is_trained_against_one_step_is_chosen_by_ten() {
+    let steps = |set: &[&str]| config(set).validation_attack().search.method().budget(&Threat::linf(0.1)).steps;
+    assert_eq!(steps(&[]), 10);
+    assert_eq!(steps(&["training.attack={ kind = \"pgd\", steps = 1, step_size = 0.1 }"]), 10);
+    assert_eq!(steps(&["training.attack={ kind = \"pgd\", steps = 3, step_size = 0.1 }"]), 3);
+    let attack = "validation.attack={ kind = \"pgd\", steps = 20, step_size = 0.02, objective = \"max-average\" }";
+    assert_eq!(steps(&[attack]), 20);
+    assert_eq!(config(&[]).validation_attack().objective, Objective::Average);
 }
 
 #[test]
@@ -171,7 +220,8 @@ fn an_attack_in_training_mode_leaves_the_network_as_it_was() {
     let before = weights::collect(&model).unwrap();
     let frozen = Frozen::in_training_mode(&model);
     let attack = TrainingAttack { objective: Objective::default(), search: TrainingSearch::FgsmRs(Default::default()) };
-    let moved = attack.perturb(&Scenario::new(&frozen, &images, &Threat::linf(0.1), 5)).unwrap().pixels;
+    let moved =
+        attack.perturb(&Scenario::new(&frozen, &images, &Threat::linf(0.1), 5), &Climb::default()).unwrap().pixels;
     assert_eq!(weights::collect(&model).unwrap(), before);
     // Batch-norm there does see the batch.
     let alone = frozen.forward(moved.clone().narrow(0, 0, 2)).into_last();
@@ -179,18 +229,76 @@ fn an_attack_in_training_mode_leaves_the_network_as_it_was() {
     assert_ne!(host(&alone), host(&together));
 }
 
+/// Mean over images of what an attack on all exits is to raise.
+fn raised(
+    model: &Frozen<SmallCnn>,
+    clean: &Batch,
+    pixels: Tensor<4>,
+    kl: bool,
+    penalty: Option<(&PgdTe, Memory)>,
+) -> f64 {
+    let (before, after) = (model.forward(clean.pixels.clone()), model.forward(pixels));
+    let exits = before.as_slice().iter().zip(after.as_slice()).enumerate();
+    let values = exits.map(|(exit, (before, after))| {
+        let loss = if kl { divergence(before, after) } else { cross_entropy(after, &clean.labels) };
+        let more = penalty.map(|(of, memory)| of.penalty(exit, after, memory).unwrap());
+        let sum = host(&loss).iter().sum::<f32>() + more.map_or(0.0, |more| host(&more).iter().sum::<f32>());
+        f64::from(sum)
+    });
+    values.sum()
+}
+
+#[test]
+fn an_attack_climbs_the_divergence_and_the_penalty_where_the_loss_asks_for_them() {
+    let device = Device::flex();
+    let (model, images) = (Frozen::new(&crate::cases::network(&device)), batch(6, &device));
+    let pgd = Pgd { steps: 8, step_size: 0.02, random_start: true, restarts: 1 };
+    let attack = TrainingAttack { objective: Objective::Average, search: TrainingSearch::Pgd(pgd) };
+    let threat = Threat::linf(0.1);
+    let scenario = Scenario::new(&model, &images, &threat, 5);
+    let averages: Vec<Tensor<2>> = model
+        .forward(images.pixels.clone())
+        .as_slice()
+        .iter()
+        .map(|exit| softmax(exit.clone().mul_scalar(3.0), 1))
+        .collect();
+    let te = PgdTe::default();
+    let penalty = Some((&te as &(dyn ExitLoss + Send + Sync), Memory { averages: &averages, done: 0.99 }));
+    let moved = |climb: &Climb<'_>| attack.perturb(&scenario, climb).unwrap().pixels;
+    let plain = moved(&Climb::default());
+    let kl = moved(&Climb { loss: AttackLoss::Kl, penalty: None });
+    let held = moved(&Climb { loss: AttackLoss::CrossEntropy, penalty });
+    let memory = Memory { averages: &averages, done: 0.99 };
+    let with_kl = |pixels: &Tensor<4>| raised(&model, &images, pixels.clone(), true, None);
+    let with_penalty = |pixels: &Tensor<4>| raised(&model, &images, pixels.clone(), false, Some((&te, memory)));
+    assert!(with_kl(&kl) > with_kl(&plain), "{} {}", with_kl(&kl), with_kl(&plain));
+    assert!(with_penalty(&held) > with_penalty(&plain), "{} {}", with_penalty(&held), with_penalty(&plain));
+    // The clean image has no divergence from itself: without noise nothing would move.
+    assert_ne!(host(&kl), host(&images.pixels));
+    // Max-average tries every exit by itself.
+    let whole = TrainingAttack { objective: Objective::MaxAverage, search: TrainingSearch::Fgsm(Default::default()) };
+    let change = whole.perturb(&scenario, &Climb { loss: AttackLoss::Kl, penalty: None }).unwrap();
+    assert!(change.audit.largest > 0.09);
+}
+
 #[test]
 fn n_fgsm_stays_among_pixels_and_goes_beyond_the_ball() {
     let device = Device::flex();
     let (model, images) = (crate::cases::network(&device), batch(6, &device));
     let attack = TrainingAttack { objective: Objective::default(), search: TrainingSearch::NFgsm(Default::default()) };
-    let moved = attack.perturb(&Scenario::new(&Frozen::new(&model), &images, &Threat::linf(0.1), 5)).unwrap().pixels;
+    let moved = attack
+        .perturb(&Scenario::new(&Frozen::new(&model), &images, &Threat::linf(0.1), 5), &Climb::default())
+        .unwrap()
+        .pixels;
     let change: Vec<f32> = host(&(moved.clone() - images.pixels.clone()).abs());
     let largest = change.iter().copied().fold(0.0, f32::max);
     // Noise of twice epsilon and a step of one.
     assert!(largest > 0.2 && largest <= 0.3 + 1e-6, "{largest}");
     assert!(host(&moved).iter().all(|pixel| (0.0..=1.0).contains(pixel)));
-    let again = attack.perturb(&Scenario::new(&Frozen::new(&model), &images, &Threat::linf(0.1), 5)).unwrap().pixels;
+    let again = attack
+        .perturb(&Scenario::new(&Frozen::new(&model), &images, &Threat::linf(0.1), 5), &Climb::default())
+        .unwrap()
+        .pixels;
     assert_eq!(host(&moved), host(&again));
 }
 

@@ -5,12 +5,14 @@ mod audit;
 mod autoattack;
 mod checks;
 mod max_average;
+mod own_objective;
 mod run;
 mod transfer;
 
 pub use audit::Audit;
 pub use autoattack::{AutoAttack, Fate, Spent, Standing};
-pub use checks::{Check, Diagnostics, Effort, Level, Reason, Verdict};
+pub use checks::{Check, Diagnostics, Effort, Level, Reason, Verdict, share_broken};
 pub use max_average::max_average;
+pub use own_objective::{Start, perturb_on};
 pub use run::{Adversarial, Outcome, perturb, run, run_all};
 pub use transfer::Transfer;

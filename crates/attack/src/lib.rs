@@ -33,8 +33,8 @@ pub use attack::Attack;
 pub use batch::Batch;
 pub use error::AttackError;
 pub use judge::{
-    Adversarial, Audit, AutoAttack, Check, Diagnostics, Effort, Fate, Level, Outcome, Reason, Spent, Standing,
-    Transfer, Verdict, max_average, perturb, run, run_all,
+    Adversarial, Audit, AutoAttack, Check, Diagnostics, Effort, Fate, Level, Outcome, Reason, Spent, Standing, Start,
+    Transfer, Verdict, max_average, perturb, perturb_on, run, run_all, share_broken,
 };
 pub use objective::aim::Aim;
 pub use objective::criterion::Criterion;

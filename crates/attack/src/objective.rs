@@ -37,7 +37,7 @@ pub enum Objective {
 /// What the average of the exits is taken of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mean {
-    /// Of their losses: broken where every exit is wrong.
+    /// Of their losses: broken where the mean log-probability is wrong, which is what the mean loss is of.
     Losses,
     /// Of their probabilities, for an attack that needs one answer per image (neo-kd.md 4.4): broken where
     /// that is wrong.
@@ -52,7 +52,7 @@ impl Objective {
     pub fn criterion(self, mean: Mean, policy: Option<&Policy>) -> Result<Criterion, AttackError> {
         Ok(match (self, mean) {
             (Self::Single(exit), _) => Criterion::Exit(exit),
-            (Self::Average, Mean::Losses) => Criterion::AllExits,
+            (Self::Average, Mean::Losses) => Criterion::Average,
             (Self::Average, Mean::Answers) => Criterion::Ensemble,
             (Self::MaxAverage, _) => Criterion::AnyExit,
             (Self::Policy, _) => Criterion::Policy(policy.cloned().ok_or(AttackError::NoPolicy)?),

@@ -64,6 +64,19 @@ impl RandomKey {
         on_device(values.collect(), examples.len(), shape, device)
     }
 
+    /// Numbers drawn from the standard normal distribution.
+    ///
+    /// # Shapes
+    /// - output: `[examples.len(), shape...]`
+    pub fn normal(self, examples: &[u64], shape: [usize; 3], device: &Device) -> Tensor<4> {
+        let size: usize = shape.iter().product();
+        let values = examples.iter().flat_map(|&example| {
+            let mut random = self.generator(example);
+            (0..size).map(move |_| gaussian(&mut random) as f32)
+        });
+        on_device(values.collect(), examples.len(), shape, device)
+    }
+
     /// Points uniform in the unit L2 ball: a Gaussian direction and a radius `u^(1/d)`.
     ///
     /// # Shapes

@@ -31,6 +31,7 @@ pub use deepfool::DeepFool;
 pub use fab::{Fab, Nearest};
 pub use knobs::Knobs;
 pub use method::Method;
+pub(crate) use pgd::Hill;
 pub use pgd::{Fgsm, Pgd};
 pub use slowdown::Slowdown;
 pub use square::Square;

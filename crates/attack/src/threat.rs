@@ -41,8 +41,26 @@ impl Threat {
 
     /// Why this threat makes no sense, if so: the key inside the section, and the cure.
     pub fn problem(&self) -> Option<String> {
-        let fine = self.epsilon.is_finite() && self.epsilon >= 0.0;
-        (!fine).then(|| format!("epsilon = {}: must be a finite number, 0 or larger, in pixel units", self.epsilon))
+        let epsilon = self.epsilon;
+        if !(epsilon.is_finite() && epsilon >= 0.0) {
+            return Some(format!("epsilon = {epsilon}: must be a finite number, 0 or larger, in pixel units"));
+        }
+        (self.norm == Norm::Linf && epsilon > 1.0).then(|| {
+            format!(
+                "epsilon = {epsilon}: pixels are in [0, 1], an Linf ball of 1 holds every image; did you mean \
+                 {epsilon}/255?"
+            )
+        })
+    }
+
+    /// What should be looked at before its numbers are relied on, if anything; it may be meant.
+    pub fn warning(&self) -> Option<String> {
+        (self.norm == Norm::Linf && self.epsilon > 0.5).then(|| {
+            format!(
+                "epsilon {}: in an Linf ball of more than 0.5 every image can be made grey; pixels are in [0, 1]",
+                self.epsilon
+            )
+        })
     }
 
     /// The nearest point of the ball, then of the pixel cube.
@@ -143,4 +161,19 @@ fn unit_length(change: Tensor<4>) -> Tensor<4> {
 pub(crate) fn lengths(change: &Tensor<4>) -> Tensor<4> {
     let batch = change.dims()[0];
     change.clone().square().flatten::<2>(1, 3).sum_dim(1).sqrt().reshape([batch, 1, 1, 1])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_radius_in_levels_of_255_is_refused_and_a_large_one_is_a_warning() {
+        let linf = Threat::linf;
+        assert!(linf(8.0).problem().unwrap().contains("did you mean 8/255?"));
+        assert_eq!((linf(1.0).problem(), linf(0.3).warning()), (None, None));
+        assert!(linf(0.6).warning().unwrap().contains("grey"));
+        // An L2 ball is larger than a pixel.
+        assert_eq!((Threat::l2(1.5).problem(), Threat::l2(1.5).warning()), (None, None));
+    }
 }

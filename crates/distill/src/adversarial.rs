@@ -43,4 +43,9 @@ impl ExitLoss for AdversarialTraining {
             ],
         }
     }
+
+    /// `K (clean_weight + adversarial_weight)` for K exits: 6 for three.
+    fn weight_sum(&self, exits: usize) -> f64 {
+        exits as f64 * (self.clean_weight + self.adversarial_weight)
+    }
 }

@@ -72,4 +72,9 @@ impl ExitLoss for Ard {
         loss.terms.push(Term::new("ard", taught, vec![self.config.lambda; exits]));
         loss
     }
+
+    /// That of its cross-entropies against labels, and `K lambda`: 9 for three exits.
+    fn weight_sum(&self, exits: usize) -> f64 {
+        self.config.base.weight_sum(exits) + exits as f64 * self.config.lambda
+    }
 }

@@ -79,22 +79,14 @@ pub struct Memory<'a> {
     pub done: f64,
 }
 
-/// Which predictions a loss wants remembered, and for how long.
+/// How long a loss wants predictions remembered: those on the clean images in evaluation mode, taken before
+/// the attack of the same step, so that they are part of what the loss then reads.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Remember {
-    /// On which images.
-    pub what: Remembered,
     /// Each visit makes the average `momentum * average + (1 - momentum) * prediction`, from zero.
     pub momentum: f64,
-}
-
-/// Images whose predictions are remembered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Remembered {
-    /// The clean ones.
-    Clean,
-    /// The adversarial ones.
-    Adversarial,
+    /// Share of the training after which predictions are remembered, in `[0, 1]`.
+    pub start: f64,
 }
 
 /// A training loss over the exits of a network.
@@ -106,9 +98,25 @@ pub trait ExitLoss {
     /// input that this loss needs is missing.
     fn terms(&self, input: LossInput<'_>) -> LossTerms;
 
-    /// Which predictions must come back as [`LossInput::memory`] at an image's next visit; none for
-    /// most losses.
+    /// The sum of the weights of its cross-entropies over `exits` exits, against labels and against soft labels:
+    /// how many cross-entropies the total is worth at the start of a training. Two losses that are divided by
+    /// theirs can share a learning rate.
+    ///
+    /// Divergences and penalties are not counted: they are zero or small there, and their authors train with them
+    /// at the rate of plain adversarial training.
+    fn weight_sum(&self, exits: usize) -> f64;
+
+    /// How predictions must be remembered for [`LossInput::memory`]; not at all for most losses.
     fn remember(&self) -> Option<Remember> {
+        None
+    }
+
+    /// What an attack for this loss climbs besides its own loss at exit `exit`, in units of that loss, of each
+    /// image; none for most losses.
+    ///
+    /// # Shapes
+    /// - `logits`: `[batch, classes]`; output: `[batch]`
+    fn penalty(&self, _exit: usize, _logits: &Tensor<2>, _memory: Memory<'_>) -> Option<Tensor<1>> {
         None
     }
 }

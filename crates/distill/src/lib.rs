@@ -26,7 +26,7 @@ pub use adversarial::AdversarialTraining;
 pub use ard::{Ard, ArdConfig};
 pub use distillation::Averaged;
 pub use entropy::{cross_entropy, divergence, soft_cross_entropy};
-pub use exit_loss::{Draw, ExitLoss, LossConfig, LossInput, Memory, Remember, Remembered};
+pub use exit_loss::{Draw, ExitLoss, LossConfig, LossInput, Memory, Remember};
 pub use lw::Lw;
 pub use mart::Mart;
 pub use neo_kd::{NeoKd, NeoKdConfig};

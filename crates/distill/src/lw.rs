@@ -50,4 +50,9 @@ impl ExitLoss for Lw {
         loss.terms.push(Term::new("head_weights", norms, vec![self.lambda; exits]));
         loss
     }
+
+    /// That of its cross-entropies: 6 for three exits.
+    fn weight_sum(&self, exits: usize) -> f64 {
+        self.base.weight_sum(exits)
+    }
 }

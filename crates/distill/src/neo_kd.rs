@@ -125,4 +125,11 @@ impl ExitLoss for NeoKd {
         let partition = Partition::draw(self.config.partition, input.draw, exits, classes, &logits.device());
         self.terms_with(input, &partition)
     }
+
+    /// That of its cross-entropies against labels, and `gamma_i (alpha + beta)` for every exit: 18 for three, and
+    /// 50 for the paper's seven.
+    fn weight_sum(&self, exits: usize) -> f64 {
+        let distilled = self.gamma.iter().sum::<f64>() * (self.config.alpha + self.config.beta);
+        self.config.base.weight_sum(exits) + distilled
+    }
 }

@@ -96,4 +96,12 @@ impl ExitLoss for Skd {
         }
         loss
     }
+
+    /// That of its cross-entropies against labels, and lambda for every exit that is taught, twice with
+    /// adversarial pairs: 10 for three exits.
+    fn weight_sum(&self, exits: usize) -> f64 {
+        let taught = (0..exits).filter(|&exit| !self.distillation.only_itself(exit)).count() as f64;
+        let pairs = if self.config.adversarial_pairs { 2.0 } else { 1.0 };
+        self.config.base.weight_sum(exits) + pairs * taught * self.config.lambda
+    }
 }

@@ -1,34 +1,38 @@
 //! Temporal ensembling: PGD-TE and TRADES-TE (Dong et al. 2022, "Exploring memorization in adversarial
 //! training"; NEO-KD, appendix F; baselines.md section 5).
 //!
-//! The paper makes the adversarial images of these two by the average attack: set the training attack's
-//! objective to `average`.
+//! After the authors' code (github.com/dongyp13/memorization-AT, `loss.py` and `train_te.py`): both remember
+//! the answers to the **clean** image, given in evaluation mode before the attack of that step; the penalty is
+//! a mean over batch and classes; and the attack climbs the loss with the penalty ([`ExitLoss::penalty`]).
+//! NEO-KD makes the adversarial images of these two by the average attack: set the training attack's
+//! objective to `average`, and for [`TradesTe`] its loss to `kl`.
 
 use burn::tensor::Tensor;
 use burn::tensor::activation::softmax;
 use serde::{Deserialize, Serialize};
 
 use crate::exit_loss::finite_and_not_negative;
-use crate::{ExitLoss, LossInput, LossTerms, Remember, Remembered, Term, Trades};
+use crate::{ExitLoss, LossInput, LossTerms, Memory, Remember, Term, Trades};
 
 /// How strongly predictions are held to their running averages.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Ensembling {
-    /// Weight of the penalty at the end of the ramp; 30 for PGD-TE and 300 for TRADES-TE (remembered).
+    /// Weight of the penalty, a mean over classes, at the end of the ramp; 300 in the authors' code, for
+    /// PGD-TE and for TRADES-TE.
     pub weight: f64,
-    /// Momentum of the running averages; 0.9 (remembered).
+    /// Momentum of the running averages; 0.9 in the authors' code.
     pub momentum: f64,
-    /// Share of the training after which the penalty starts to rise from zero; 0.45 by default, just
-    /// before the usual first drop of the learning rate (chosen).
+    /// Share of the training after which predictions are remembered and the penalty starts to rise;
+    /// 0.45 in the authors' code, epoch 90 of 200, just before the first drop of the learning rate.
     pub start: f64,
-    /// Share of the training at which it has its full weight; 0.7 by default (chosen).
+    /// Share of the training at which it has its full weight; 0.75 in the authors' code, epoch 150 of 200.
     pub full: f64,
 }
 
 impl Default for Ensembling {
     fn default() -> Self {
-        Self { weight: 30.0, momentum: 0.9, start: 0.45, full: 0.7 }
+        Self { weight: 300.0, momentum: 0.9, start: 0.45, full: 0.75 }
     }
 }
 
@@ -56,27 +60,38 @@ impl Ensembling {
         self.weight * (-5.0 * (1.0 - t).powi(2)).exp()
     }
 
-    /// `|| p - P / sum P ||^2` of each image against its running average P; zero at its first visit.
-    fn penalties(logits: &[Tensor<2>], input: &LossInput<'_>) -> Vec<Tensor<1>> {
-        let memory = input.memory.as_ref().expect("temporal ensembling needs the running averages of predictions");
-        let penalty = |(logits, average): (&Tensor<2>, &Tensor<2>)| {
-            let sum = average.clone().sum_dim(1);
-            let seen = sum.clone().greater_scalar(0.0).float();
-            let target = average.clone() / sum.clamp_min(f64::from(f32::MIN_POSITIVE));
-            let gap = (softmax(logits.clone(), 1) - target).square().sum_dim(1);
-            (gap * seen).squeeze_dim::<1>(1)
-        };
-        logits.iter().zip(memory.averages).map(penalty).collect()
+    /// `1/C || p - P / sum P ||^2` of each image against its running average P, C classes; zero where nothing
+    /// is remembered.
+    ///
+    /// # Shapes
+    /// - `logits`, `average`: `[batch, classes]`; output: `[batch]`
+    fn gap(logits: &Tensor<2>, average: &Tensor<2>) -> Tensor<1> {
+        let sum = average.clone().sum_dim(1);
+        let seen = sum.clone().greater_scalar(0.0).float();
+        let target = average.clone() / sum.clamp_min(f64::from(f32::MIN_POSITIVE));
+        let gap = (softmax(logits.clone(), 1) - target).square().mean_dim(1);
+        (gap * seen).squeeze_dim::<1>(1)
     }
 
     fn term(&self, logits: &[Tensor<2>], input: &LossInput<'_>) -> Term {
-        let weight = self.weight_at(input.memory.as_ref().map_or(0.0, |memory| memory.done));
-        Term::new("ensemble", Self::penalties(logits, input), vec![weight; logits.len()])
+        let memory = input.memory.as_ref().expect("temporal ensembling needs the running averages of predictions");
+        let gaps = logits.iter().zip(memory.averages).map(|(logits, average)| Self::gap(logits, average));
+        Term::new("ensemble", gaps.collect(), vec![self.weight_at(memory.done); logits.len()])
+    }
+
+    /// The weighted penalty at one exit, none before it starts.
+    fn penalty(&self, exit: usize, logits: &Tensor<2>, memory: Memory<'_>) -> Option<Tensor<1>> {
+        let weight = self.weight_at(memory.done);
+        (weight > 0.0).then(|| Self::gap(logits, &memory.averages[exit]).mul_scalar(weight))
+    }
+
+    fn remember(&self) -> Remember {
+        Remember { momentum: self.momentum, start: self.start }
     }
 }
 
-/// `sum_i [ CE(f_i(x'), y) + w || p_i(x') - p~_i ||^2 ]`: PGD-TE on every exit, with `p~_i` the
-/// normalised running average of exit i's answers to this image's adversarial versions.
+/// `sum_i [ CE(f_i(x'), y) + w/C || p_i(x') - p~_i ||^2 ]`: PGD-TE on every exit, with C classes and `p~_i`
+/// the normalised running average of exit i's answers to the clean image (Dong et al. 2022, equation 8).
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct PgdTe {
@@ -97,13 +112,22 @@ impl ExitLoss for PgdTe {
         LossTerms { terms: vec![entropy, self.ensemble.term(input.adversarial, &input)] }
     }
 
+    /// One an exit, of its cross-entropy: 3 for three.
+    fn weight_sum(&self, exits: usize) -> f64 {
+        exits as f64
+    }
+
     fn remember(&self) -> Option<Remember> {
-        Some(Remember { what: Remembered::Adversarial, momentum: self.ensemble.momentum })
+        Some(self.ensemble.remember())
+    }
+
+    fn penalty(&self, exit: usize, logits: &Tensor<2>, memory: Memory<'_>) -> Option<Tensor<1>> {
+        self.ensemble.penalty(exit, logits, memory)
     }
 }
 
-/// `sum_i [ CE(f_i(x), y) + beta KL(p_i(x) || p_i(x')) + w || p_i(x) - p~_i ||^2 ]`: TRADES-TE on every
-/// exit, with `p~_i` the normalised running average of exit i's answers to the clean image.
+/// `sum_i [ CE(f_i(x), y) + beta KL(p_i(x) || p_i(x')) + w/C || p_i(x) - p~_i ||^2 ]`: TRADES-TE on every
+/// exit, with C classes and `p~_i` the normalised running average of exit i's answers to the clean image.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TradesTe {
@@ -115,7 +139,7 @@ pub struct TradesTe {
 
 impl Default for TradesTe {
     fn default() -> Self {
-        Self { beta: 6.0, ensemble: Ensembling { weight: 300.0, ..Ensembling::default() } }
+        Self { beta: 6.0, ensemble: Ensembling::default() }
     }
 }
 
@@ -133,7 +157,19 @@ impl ExitLoss for TradesTe {
         loss
     }
 
+    /// One an exit, of its cross-entropy: 3 for three.
+    fn weight_sum(&self, exits: usize) -> f64 {
+        exits as f64
+    }
+
     fn remember(&self) -> Option<Remember> {
-        Some(Remember { what: Remembered::Clean, momentum: self.ensemble.momentum })
+        Some(self.ensemble.remember())
+    }
+
+    /// The authors' attack climbs `beta KL + w/C || p(x') - p~ ||^2`: in units of the divergence, the penalty is
+    /// divided by beta.
+    fn penalty(&self, exit: usize, logits: &Tensor<2>, memory: Memory<'_>) -> Option<Tensor<1>> {
+        let unit = if self.beta > 0.0 { self.beta } else { 1.0 };
+        self.ensemble.penalty(exit, logits, memory).map(|penalty| penalty.div_scalar(unit))
     }
 }

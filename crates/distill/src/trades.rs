@@ -13,7 +13,8 @@ use crate::{ExitLoss, LossInput, LossTerms, Term, divergence};
 /// ```
 ///
 /// Both sides of the divergence are differentiated, as in the authors' code. The adversarial images
-/// are those of the configured training attack; the authors make theirs by ascending the divergence.
+/// are those of the configured training attack; the authors make theirs by ascending the divergence, which is
+/// `training.attack_loss = "kl"`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Trades {
@@ -43,5 +44,10 @@ impl ExitLoss for Trades {
                 Term::new("kl", divergences.collect(), vec![self.beta; exits]),
             ],
         }
+    }
+
+    /// One an exit: 3 for three.
+    fn weight_sum(&self, exits: usize) -> f64 {
+        exits as f64
     }
 }

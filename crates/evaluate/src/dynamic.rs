@@ -35,17 +35,17 @@ impl Dynamic {
     }
 }
 
-/// Area under the share of images that have left by the share of the whole cost that is spent, between the points of the
-/// exits joined by straight lines, from (0, 0): 1 if all left for nothing, 0 if all pay for everything (DeepSloth, Hong
-/// et al. 2021, section 3.1).
+/// DeepSloth's efficacy (Hong et al. 2021, section 3.1; `get_plot_data_and_auc` in its `delay_attack_cost.py`): the
+/// area under the share of images that have left by the share of the whole cost that is spent, between the points of
+/// the exits joined by straight lines, from (0, 0) to (1, 1), as everybody has left after the last exit.
+///
+/// 1 if all left for nothing. If nobody leaves early it is half the last block's share of the cost, not 0.
 pub fn efficacy(left: &[u64], costs: &[ExitCost]) -> f64 {
     let all = left.iter().sum::<u64>().max(1) as f64;
     let whole = costs.last().map_or(1.0, |cost| cost.multiply_adds as f64);
-    // Those that leave at the last exit have not left early.
     let (mut area, mut cost, mut gone) = (0.0, 0.0, 0.0);
-    for (exit, count) in left.iter().enumerate() {
-        let next_cost = costs[exit].multiply_adds as f64 / whole;
-        let next_gone = if exit + 1 == left.len() { gone } else { gone + *count as f64 / all };
+    for (count, exit) in left.iter().zip(costs) {
+        let (next_cost, next_gone) = (exit.multiply_adds as f64 / whole, gone + *count as f64 / all);
         area += (next_cost - cost) * (gone + next_gone) / 2.0;
         (cost, gone) = (next_cost, next_gone);
     }
@@ -192,11 +192,12 @@ mod tests {
     #[test]
     fn leaving_early_is_worth_the_area_above_what_is_paid() {
         let costs = [25, 50, 100].map(|multiply_adds| ExitCost { multiply_adds, ..ExitCost::default() });
-        assert_eq!(efficacy(&[0, 0, 8], &costs), 0.0);
+        // A triangle over the last block's half of the cost: everybody has left at the end.
+        assert!((efficacy(&[0, 0, 8], &costs) - 0.25).abs() < 1e-12);
         // A triangle up to a quarter of the cost, then everybody is gone.
         assert!((efficacy(&[8, 0, 0], &costs) - (0.125 + 0.75)).abs() < 1e-12);
-        // A triangle, a trapezium and a rectangle.
-        let expected = 0.25 * 0.25 / 2.0 + 0.25 * 0.375 + 0.5 * 0.5;
+        // A triangle and two trapezia.
+        let expected = 0.25 * 0.25 / 2.0 + 0.25 * 0.375 + 0.5 * 0.75;
         assert!((efficacy(&[2, 2, 4], &costs) - expected).abs() < 1e-12);
     }
 }

@@ -19,7 +19,7 @@ mod table;
 use std::time::Instant;
 
 use burn::tensor::{Device, Tensor, TensorData};
-use neokd_attack::{Batch, Diagnostics, Effort, Scenario};
+use neokd_attack::{Batch, Diagnostics, Effort, Scenario, Spent};
 use neokd_model::policy::Policy;
 use neokd_model::{Frozen, Network};
 
@@ -136,7 +136,11 @@ impl Evaluation<'_> {
         }
         let mut verdicts = self.check(journal, stop, tell)?;
         for checked in &mut verdicts {
-            self.add_what_runs_showed(&self.runs[checked.run], &clean, &runs, &mut checked.signs);
+            let run = &self.runs[checked.run];
+            self.add_what_runs_showed(run, &clean, &runs, &mut checked.signs)?;
+            if let Some(broken) = self.broken_by_runs(run, &clean, &runs)? {
+                checked.signs = checked.signs.compared(broken);
+            }
         }
         Ok(Scored { clean, runs, verdicts, labels, seconds: started.elapsed().as_secs_f64() })
     }
@@ -150,22 +154,49 @@ impl Evaluation<'_> {
         Ok(Found { seconds: started.elapsed().as_secs_f64(), ..found })
     }
 
+    /// The share of the checked images, right without an attack, that the runs at the same radius, on the same objective,
+    /// broke; none where they do not tell.
+    fn broken_by_runs(&self, run: &Run, clean: &Found, runs: &[Found]) -> Result<Option<f64>, Error> {
+        let criterion = run.criterion(self.policy)?;
+        let same = self.runs.iter().zip(runs);
+        let same = same.filter(|(other, _)| other.is_checked_as(run) && other.kind() != Kind::Slowdown);
+        let left = same.filter_map(|(_, found)| found.unbroken(&criterion)).reduce(|sum, bits| sum.and(&bits));
+        Ok(clean.unbroken(&criterion).zip(left).map(|(right, left)| {
+            let pairs = right.0.iter().zip(&left.0).take(self.checks);
+            let (right, left) = pairs
+                .filter(|(right, _)| **right)
+                .fold((0_u64, 0_u64), |(right, still), (_, left)| (right + 1, still + u64::from(*left)));
+            (right - left) as f64 / right.max(1) as f64
+        }))
+    }
+
     /// Raises signs to what the runs at the same radius, on the same objective, showed on all images.
-    fn add_what_runs_showed(&self, run: &Run, clean: &Found, runs: &[Found], signs: &mut Diagnostics) {
+    fn add_what_runs_showed(
+        &self,
+        run: &Run,
+        clean: &Found,
+        runs: &[Found],
+        signs: &mut Diagnostics,
+    ) -> Result<(), Error> {
+        let criterion = run.criterion(self.policy)?;
+        let unbroken = |found: &Found| found.unbroken(&criterion).unwrap_or_else(|| found.withstand(run.target));
         let same: Vec<(Kind, Bits)> = self
             .runs
             .iter()
             .zip(runs)
             .filter(|(other, _)| other.is_checked_as(run))
-            .map(|(other, found)| (other.kind(), found.withstand(run.target)))
+            .map(|(other, found)| (other.kind(), unbroken(found)))
             .collect();
         let of = |kinds: &[Kind]| {
             let found = same.iter().filter(|(kind, _)| kinds.contains(kind)).map(|(_, bits)| bits.clone());
             found.reduce(|sum, bits| sum.and(&bits))
         };
-        let known = clean.withstand(run.target);
+        let sets = self.runs.iter().zip(runs).filter(|(other, _)| other.is_checked_as(run));
+        let by_square = sets.map(|(_, found)| gain_of_square(&found.members)).fold(0.0, f64::max);
+        signs.square_gain = signs.square_gain.max(by_square);
+        let known = unbroken(clean);
         let Some(gradient) = of(&[Kind::Gradient]).map(|left| left.and(&known)) else {
-            return;
+            return Ok(());
         };
         let gain = |kind: Kind| {
             let left = of(&[kind]).map_or(gradient.count(), |left| left.and(&gradient).count());
@@ -174,6 +205,7 @@ impl Evaluation<'_> {
         signs.square_gain = signs.square_gain.max(gain(Kind::Blind));
         signs.single_step_gain = signs.single_step_gain.max(gain(Kind::SingleStep));
         signs.transfer_gain = signs.transfer_gain.max(gain(Kind::Transfer));
+        Ok(())
     }
 
     /// Measures the signs of a masked gradient for every radius and objective that the journal has none for.
@@ -225,10 +257,39 @@ impl Evaluation<'_> {
     }
 }
 
+/// What Square broke inside an ordered set, where every gradient attack comes before it, as a share of the images that
+/// the set was run on.
+fn gain_of_square(members: &[Spent]) -> f64 {
+    let attacked = members.first().map_or(0, |first| first.attacked);
+    let broken: u64 = members.iter().filter(|member| member.attack == "square").map(|member| member.broken).sum();
+    broken as f64 / attacked.max(1) as f64
+}
+
 /// Images from a source, of which `before` came earlier, with their numbers.
 fn labelled((pixels, labels): Looked, before: usize, device: &Device) -> LabelledBatch {
     let on_device: Vec<i64> = labels.iter().map(|&label| label as i64).collect();
     let on_device = Tensor::from_data(TensorData::new(on_device, [labels.len()]), device);
     let examples = (before..before + labels.len()).map(|example| example as u64).collect();
     LabelledBatch { batch: Batch { pixels, labels: on_device, examples }, labels }
+}
+
+#[cfg(test)]
+mod tests {
+    use neokd_attack::Passes;
+
+    use super::*;
+
+    #[test]
+    fn what_square_breaks_inside_autoattack_is_a_gain_over_gradients() {
+        let member = |attack: &str, attacked, broken| Spent {
+            attack: attack.to_string(),
+            attacked,
+            broken,
+            passes: Passes::default(),
+        };
+        let members =
+            [member("apgd-ce", 100, 10), member("apgd-t", 90, 0), member("fab-t", 90, 0), member("square", 90, 3)];
+        assert_eq!(gain_of_square(&members), 0.03);
+        assert_eq!(gain_of_square(&[]), 0.0);
+    }
 }

@@ -143,7 +143,7 @@ pub struct PolicyResult {
     pub multiply_adds: f64,
     /// Images that left at each exit.
     pub left: Vec<u64>,
-    /// How much of the cost is saved: 1 if all left for nothing, 0 if all pay for everything.
+    /// How much of the cost is saved: 1 if all left for nothing.
     pub efficacy: Option<f64>,
     /// Images answered correctly as they are and whatever was tried.
     pub robust: Option<Share>,
@@ -298,6 +298,22 @@ impl Document {
         }
         serde_path_to_error::deserialize(value)
             .map_err(|error| bad(format!("{}: {}; {again} {}", error.path(), error.inner(), path.display())))
+    }
+
+    /// The deployed system's own figures, where there is one: accuracy on clean images, under every attack on its
+    /// policy, and policy-robust accuracy; each with its name and setting.
+    pub fn of_deployed(&self) -> Vec<(String, String, &Share, Option<&Verdict>)> {
+        let Some(clean) = self.deployed() else { return Vec::new() };
+        let whole =
+            ("deployed system, clean".to_string(), "where images leave early".to_string(), &clean.accuracy, None);
+        let attacks = self.attacks.iter().filter(|attack| attack.objective == "policy").filter_map(|attack| {
+            let name = format!("deployed system under {}", attack.label());
+            Some((name, attack.setting(), &attack.under(clean)?.accuracy, attack.verdict.as_ref()))
+        });
+        let robust = clean.robust.as_ref();
+        let robust =
+            robust.map(|robust| ("policy-robust".to_string(), "right whatever was tried".to_string(), robust, None));
+        std::iter::once(whole).chain(attacks).chain(robust).collect()
     }
 
     /// The deployed policy on clean images; in reports that do not say which it is, the middle one of a curve of budgets.

@@ -295,7 +295,8 @@ fn training(run: &Run) -> Vec<Figure> {
         }
     };
     let caption = format!("On the first {n} held-out training images.");
-    let attacked = format!("The same {n} images under the attack of training.");
+    let attacked =
+        format!("The same {n} images under the attack of validation, the one of training unless it is a single step.");
     let figures = [
         line_figure("loss", Topic::Training, averaged, &loss),
         line_figure(

@@ -7,6 +7,7 @@ mod tables;
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use neokd_evaluate::interval::Share;
 use neokd_train::training::plan::human;
 use serde_json::Value;
 
@@ -218,30 +219,38 @@ fn notes(notes: &[String]) -> String {
     }
 }
 
-/// The figures that are looked for first.
+/// One figure: its name and setting, and in `[0, 1]` the value and its interval.
+fn card((name, setting): (&str, &str), verdict: Option<&Verdict>, value: f64, interval: [f64; 2], n: u64) -> String {
+    let [low, high] = interval.map(|end| 100.0 * end);
+    format!(
+        "<div class=\"stat\"><span class=\"name\">{}{}</span><b>{:.2}<small> %</small></b>\
+         <span>[{low:.2}, {high:.2}], n&nbsp;=&nbsp;{n}</span><span>{}</span></div>\n",
+        escape(name),
+        tables::chip(verdict),
+        100.0 * value,
+        escape(setting)
+    )
+}
+
+/// The figures that are looked for first: of the deployed system, where there is one, and then of its exits.
 fn stats(document: &Document) -> String {
-    let attacks = document.on_the_whole().map(|attack| {
+    let system = document.of_deployed().into_iter().map(|(name, setting, share, verdict)| {
+        let Share { value, low, high, n, .. } = *share;
+        card((&name, &setting), verdict, value, [low, high], n)
+    });
+    let deployed = document.deployed().is_some();
+    let attacks = document.on_the_whole().filter(|attack| !(deployed && attack.objective == "policy")).map(|attack| {
         (format!("under {}", attack.label()), attack.setting(), &attack.accuracy, attack.verdict.as_ref())
     });
     let clean = ("clean".to_string(), "test images as they are".to_string(), &document.clean, None);
-    let cards: String = std::iter::once(clean)
-        .chain(attacks)
-        .filter_map(|(name, setting, accuracy, verdict)| {
-            let mean = Mean::of(accuracy)?;
-            let [low, high] = mean.interval.map(|end| 100.0 * end);
-            Some(format!(
-                "<div class=\"stat\"><span class=\"name\">{}{}</span><b>{:.2}<small> %</small></b>\
-                 <span>[{low:.2}, {high:.2}], n&nbsp;=&nbsp;{}</span><span>{}</span></div>\n",
-                escape(&name),
-                tables::chip(verdict),
-                100.0 * mean.value,
-                mean.n,
-                escape(&setting)
-            ))
-        })
-        .collect();
+    let exits = std::iter::once(clean).chain(attacks).filter_map(|(name, setting, accuracy, verdict)| {
+        let mean = Mean::of(accuracy)?;
+        Some(card((&name, &setting), verdict, mean.value, mean.interval, mean.n))
+    });
+    let cards: String = system.chain(exits).collect();
+    let whose = if deployed { "of the deployed system where it says so, else mean" } else { "mean" };
     format!(
-        "<div class=\"stats\">\n{cards}</div>\n<p class=\"caption\">Accuracy, mean over the exits. In brackets the mean \
+        "<div class=\"stats\">\n{cards}</div>\n<p class=\"caption\">Accuracy, {whose} over the exits. In brackets the mean \
          of the exits' 95 % intervals, which holds the mean at least as often.</p>\n"
     )
 }
@@ -255,7 +264,13 @@ fn circumstances(run: &Run) -> String {
     rows.push(("loss", text("/training/loss/kind")));
     let training = |key: &str| text(&format!("/training/{key}"));
     let epochs = if training("epochs") == "1" { "epoch" } else { "epochs" };
-    rows.push(("training", format!("{} {epochs}, batches of {}", training("epochs"), training("batch_size"))));
+    rows.push((
+        "training",
+        match training("epochs").as_str() {
+            "" => "unknown: these are weights alone".to_string(),
+            number => format!("{number} {epochs}, batches of {}", training("batch_size")),
+        },
+    ));
     rows.push(("seed", text("/seed")));
     if let Some(document) = &run.document {
         rows.push(("device", document.device.clone()));

@@ -123,6 +123,12 @@ fn about(run: &Run) -> String {
     }
     if let Some(document) = &run.document {
         let _ = writeln!(text, "Accuracy in % with 95 % interval; n = {} test images.\n", document.n);
+        for (name, setting, share, _) in document.of_deployed() {
+            let _ = writeln!(text, "- {}: {} ({})", plain(&name), share.with_interval(), plain(&setting));
+        }
+        if document.deployed().is_some() {
+            text.push_str("\nThe exits, and their mean:\n\n");
+        }
         text.push_str(&exits(document));
         if document.policies.len() > POLICIES {
             let count = document.policies.len();

@@ -91,7 +91,7 @@ pub struct PolicyReport {
     /// Accuracy, cost and exits.
     #[serde(flatten)]
     pub found: Dynamic,
-    /// How much of the cost is saved: 1 if all left for nothing, 0 if all pay for everything.
+    /// How much of the cost is saved ([`efficacy`]): 1 if all left for nothing.
     #[serde(default)]
     pub efficacy: f64,
     /// Policy-robust accuracy: images that the policy answers correctly as they are and under every attack; beside an
@@ -321,12 +321,22 @@ impl<B: Backbone> Report<B> {
         self.seconds += seconds;
     }
 
-    /// The report as JSON, indented.
+    /// The report as JSON, indented; of weights alone, `config` has no training and no validation.
     ///
     /// # Errors
     /// [`Error::Config`] if JSON cannot hold it.
     pub fn to_json(&self) -> Result<String, Error> {
-        serde_json::to_string_pretty(self)
-            .map_err(|error| Error::Config(format!("report cannot be written as JSON: {error}")))
+        // How weights alone were trained is not known: what a configuration says of that is of another network.
+        let known = match self.training {
+            Some(_) => serde_json::to_string_pretty(self),
+            None => serde_json::to_value(self).and_then(|mut value| {
+                if let Some(config) = value.get_mut("config").and_then(serde_json::Value::as_object_mut) {
+                    config.remove("training");
+                    config.remove("validation");
+                }
+                serde_json::to_string_pretty(&value)
+            }),
+        };
+        known.map_err(|error| Error::Config(format!("report cannot be written as JSON: {error}")))
     }
 }

@@ -35,7 +35,24 @@ pub fn render<B>(report: &Report<B>) -> String {
     for column in table.column_iter_mut() {
         column.set_cell_alignment(CellAlignment::Right);
     }
-    format!("{}\n{table}{}{}", caption(report), policies(report), verdicts(report))
+    format!("{}{}\n{table}{}{}", caption(report), deployed(report), policies(report), verdicts(report))
+}
+
+/// The deployed system's own accuracy, before that of the exits, which is another.
+fn deployed<B>(report: &Report<B>) -> String {
+    let Some(clean) = report.deployed.and_then(|deployed| report.policies.get(deployed)) else {
+        return String::new();
+    };
+    let mut text = format!("\ndeployed system: clean {}", clean.found.accuracy.with_interval());
+    for attack in report.attacks.iter().filter(|attack| attack.objective == "policy") {
+        if let Some(found) = attack.policies.iter().find(|found| found.policy == clean.policy) {
+            text += &format!(", under {} {}", name(attack), found.found.accuracy.with_interval());
+        }
+    }
+    if let Some(robust) = clean.robust {
+        text += &format!(", policy-robust {}", robust.with_interval());
+    }
+    text
 }
 
 /// Whether the accuracies under attack are to be believed, where that was checked.

@@ -7,9 +7,9 @@ mod suggest;
 
 use std::path::{Path, PathBuf};
 
-use neokd_attack::{Attack, Objective, Threat};
+use neokd_attack::{Attack, Objective, Pgd, Threat};
 use neokd_datasets::{Augmentation, KnownDataset, Storage};
-use neokd_distill::LossConfig;
+use neokd_distill::{ExitLoss, LossConfig};
 use neokd_evaluate::Error;
 use neokd_model::{Backbone, ModelConfig};
 use serde::{Deserialize, Serialize};
@@ -19,7 +19,7 @@ use crate::options::awp::AwpConfig;
 use crate::options::cutmix::CutmixConfig;
 use crate::options::ema::EmaConfig;
 use crate::options::probe::ProbeConfig;
-use crate::options::training_attack::{AttackMode, TrainingAttack};
+use crate::options::training_attack::{AttackLoss, AttackMode, TrainingAttack};
 use crate::training::optimizer::OptimizerConfig;
 use crate::training::schedule::ScheduleConfig;
 
@@ -90,11 +90,20 @@ pub struct TrainingConfig {
     /// Whether batch-norm and dropout are in evaluation or in training mode while it does.
     #[serde(default)]
     pub attack_mode: AttackMode,
+    /// What it climbs at each exit: `cross-entropy` against the labels, or `kl` against the answer to the clean
+    /// image, as TRADES does.
+    #[serde(default)]
+    pub attack_loss: AttackLoss,
     /// Whether the network sees the clean and the adversarial batch one after the other or as one.
     #[serde(default)]
     pub passes: PassesConfig,
     /// The loss.
     pub loss: LossConfig,
+    /// What the weights of the loss's cross-entropies over all exits are scaled to sum to
+    /// ([`weight_sum`](neokd_distill::ExitLoss::weight_sum)), so that one learning rate means the same for every
+    /// loss; absent: the loss as its formula has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss_weight: Option<f64>,
     /// Share of each target that is spread over all classes, in `[0, 1)`; 0 leaves labels as they are.
     #[serde(default)]
     pub label_smoothing: f64,
@@ -111,6 +120,33 @@ pub struct TrainingConfig {
     pub optimizer: OptimizerConfig,
     /// The learning rate.
     pub schedule: ScheduleConfig,
+    /// Share of the training over which the learning rate rises in a straight line to what the schedule says, in
+    /// `[0, 1)`; 0 for none.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub warm_up: f64,
+    /// Length beyond which the gradient of all parameters together is cut to it; absent: never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clip_norm: Option<f64>,
+}
+
+fn is_zero(number: &f64) -> bool {
+    *number == 0.0
+}
+
+impl TrainingConfig {
+    /// What the loss is multiplied by, so that its weights sum to what is asked for; a loss without
+    /// cross-entropies stays as it is.
+    pub fn loss_scale(&self, loss: &dyn ExitLoss, exits: usize) -> f64 {
+        let sum = loss.weight_sum(exits);
+        self.loss_weight.filter(|_| sum > 0.0).map_or(1.0, |weight| weight / sum)
+    }
+
+    /// Learning rate of step `step` (from 0) of `steps`.
+    pub fn rate(&self, step: u64, steps: u64) -> f64 {
+        let rising = self.warm_up * steps as f64;
+        let part = if rising > 0.0 { ((step as f64 + 1.0) / rising).min(1.0) } else { 1.0 };
+        part * self.schedule.rate(step, steps)
+    }
 }
 
 /// How the clean and the adversarial batch go through the network (neo-kd.md section 2.4): it matters
@@ -134,6 +170,10 @@ pub struct ValidationConfig {
     pub every_steps: u64,
     /// Number of held-out images, the first of the validation split.
     pub images: usize,
+    /// The attack of a look; absent: the training attack, or where that is a single step, PGD of 10 steps of a
+    /// quarter of epsilon, as a network can become immune to one step and to nothing else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attack: Option<Attack>,
     /// Keep the network of the look with the highest robust accuracy (mean over exits) beside the last
     /// one; evaluation and `weights.safetensors` are then of the best.
     #[serde(default)]
@@ -266,10 +306,13 @@ impl<B: Backbone> RunConfig<B> {
         }
         let exits = self.model.exits();
         let (training, evaluation) = (&self.training.attack, &self.evaluation.attack);
-        for (section, problem, objective) in [
+        let validation = self.validation.attack.as_ref();
+        let attacks = [
             ("training.attack.", training.problem(exits), training.objective),
             ("evaluation.attack.", evaluation.problem(exits), evaluation.objective),
-        ] {
+        ];
+        let looking = validation.map(|attack| ("validation.attack.", attack.problem(exits), attack.objective));
+        for (section, problem, objective) in attacks.into_iter().chain(looking) {
             if let Some(why) = problem {
                 return fail(section, why);
             }
@@ -313,11 +356,36 @@ impl<B: Backbone> RunConfig<B> {
 }
 
 impl<B: Backbone> RunConfig<B> {
+    /// The attack by which held-out images are looked at, and the best network is chosen.
+    pub fn validation_attack(&self) -> Attack {
+        let training = &self.training.attack;
+        match (&self.validation.attack, training.is_single_step()) {
+            (Some(attack), _) => attack.clone(),
+            (None, false) => training.inside_the_ball(&self.threat),
+            (None, true) => {
+                let step_size = self.threat.epsilon / 4.0;
+                Attack::new(training.objective, Pgd { steps: 10, step_size, random_start: true, restarts: 1 })
+            }
+        }
+    }
+
     /// Why options make no sense beside each other, if so: the key, its value and the cure.
     fn options_problem(&self) -> Option<String> {
         let training = &self.training;
         if !(0.0..1.0).contains(&training.label_smoothing) {
             return Some(format!("training.label_smoothing = {}: must be in [0, 1)", training.label_smoothing));
+        }
+        if let Some(weight) = training.loss_weight.filter(|weight| !(weight.is_finite() && *weight > 0.0)) {
+            return Some(format!("training.loss_weight = {weight}: must be a finite number larger than 0"));
+        }
+        if !(0.0..1.0).contains(&training.warm_up) {
+            return Some(format!(
+                "training.warm_up = {}: must be in [0, 1), a share of the training",
+                training.warm_up
+            ));
+        }
+        if let Some(norm) = training.clip_norm.filter(|norm| !(norm.is_finite() && *norm > 0.0)) {
+            return Some(format!("training.clip_norm = {norm}: must be a finite number larger than 0"));
         }
         if self.validation.patience > 0 && !self.validation.keep_best {
             let patience = self.validation.patience;

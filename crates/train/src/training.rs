@@ -1,5 +1,6 @@
 //! The training loop and what it leans on.
 
+mod clip;
 pub mod fit;
 mod lesson;
 pub mod methods;

@@ -11,7 +11,9 @@ use super::run::Adversarial;
 use crate::batch::{Batch, put};
 use crate::error::AttackError;
 use crate::objective::Mean;
+use crate::objective::answers::mean_over_exits;
 use crate::objective::criterion::Criterion;
+use crate::objective::loss::Loss;
 use crate::passes::Passes;
 use crate::read::read_bools;
 use crate::scenario::Scenario;
@@ -54,8 +56,9 @@ pub struct Spent {
 /// stored after each and gone on from.
 #[derive(Clone, Debug)]
 pub struct Standing {
-    /// `[batch, channels, height, width]`: adversarial pixels of the broken images; of the others the
-    /// clean ones.
+    /// `[batch, channels, height, width]`: adversarial pixels of the broken images; of those that nothing
+    /// broke, the point of the largest cross-entropy that a member left them at (of the clean image, if none
+    /// is larger), so that the mean over exits that max-average is chosen by is of attacked images.
     pub pixels: Tensor<4>,
     /// What became of each image.
     pub fates: Vec<Fate>,
@@ -171,16 +174,21 @@ impl AutoAttack {
             let part = scenario.batch.pick(&survivors);
             let found = break_with(*member, &scenario.on(&part), criterion)?;
             let attacked = Batch { pixels: found.pixels.clone(), ..part };
-            let broken = judge(&scenario.on(&attacked), criterion)?;
-            let kept: Vec<usize> = (0..survivors.len()).filter(|&at| broken[at]).collect();
+            let attacked = scenario.on(&attacked);
+            let broken = judge(&attacked, criterion)?;
+            let so_far = Batch { pixels: standing.pixels.clone(), ..scenario.batch.clone() }.pick(&survivors);
+            let worse = harm(&attacked, criterion).greater(harm(&scenario.on(&so_far), criterion));
+            let worse = read_bools(worse)?;
+            let kept: Vec<usize> = (0..survivors.len()).filter(|&at| broken[at] || worse[at]).collect();
             let rows: Vec<usize> = kept.iter().map(|&at| survivors[at]).collect();
             if !rows.is_empty() {
-                standing.pixels = put(&standing.pixels, &rows, attacked.pick(&kept).pixels);
+                standing.pixels = put(&standing.pixels, &rows, attacked.batch.pick(&kept).pixels);
             }
-            rows.iter().for_each(|&row| standing.fates[row] = Fate::Broken(number));
+            let fallen: Vec<usize> = (0..survivors.len()).filter(|&at| broken[at]).map(|at| survivors[at]).collect();
+            fallen.iter().for_each(|&row| standing.fates[row] = Fate::Broken(number));
             standing.audit = standing.audit.merge(found.audit);
-            spent.broken = rows.len() as u64;
-            spent.passes = found.passes + Passes::forward(attacked.len());
+            spent.broken = fallen.len() as u64;
+            spent.passes = found.passes + Passes::forward(3 * attacked.batch.len());
         }
         standing.spent.push(spent);
         Ok(true)
@@ -203,6 +211,16 @@ pub(crate) fn break_with<M: MultiExit>(
     let (pixels, passes) = search.search_all(scenario, criterion)?;
     let audit = Audit::check(scenario.batch, &pixels, &scenario.threat)?;
     Ok(Adversarial { pixels, audit, passes })
+}
+
+/// Mean cross-entropy of the exits that a criterion looks at, of each image.
+fn harm<M: MultiExit>(scenario: &Scenario<'_, M>, criterion: &Criterion) -> Tensor<1> {
+    let (model, batch) = (scenario.model, scenario.batch);
+    let exits = match criterion {
+        Criterion::Exit(exit) => vec![*exit],
+        _ => (0..model.exits()).collect(),
+    };
+    mean_over_exits(&Loss::CrossEntropy, &model.forward_at(batch.pixels.clone(), &exits), &batch.labels)
 }
 
 /// Who is broken, by a forward pass of its own.

@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use burn::tensor::{Bool, Tensor};
+use burn::tensor::{Bool, Device, Tensor};
 use neokd_model::{ExitLogits, MultiExit};
 use serde::{Deserialize, Serialize};
 
@@ -24,6 +24,10 @@ use crate::threat::{Norm, Threat, per_image_factor};
 /// A gradient whose largest entry is this small has vanished in 32-bit floats: the softmax rounds to 0
 /// and 1.
 const VANISHED: f64 = 1e-8;
+/// Relative difference of two passes up to which they are the same, on a device whose sums have one order.
+const SAME: f64 = 1e-6;
+/// The same on a device that adds in an order of its own each time, in 32-bit floats or fewer bits.
+const ROUNDED: f64 = 1e-4;
 /// Halvings of the way to the boundary when an adversarial is planted.
 const HALVINGS: usize = 12;
 /// How many other images are tried as the far end of that way.
@@ -78,6 +82,18 @@ pub struct Diagnostics {
     pub random_output: f64,
     /// Share of the exits whose answers are probabilities in place of logits.
     pub softmax_output: f64,
+    /// Broken by any attack of the checks.
+    #[serde(default)]
+    pub broken: f64,
+    /// How much larger that is than the share that the attack of the result broke ([`Diagnostics::compared`]).
+    #[serde(default)]
+    pub attack_gap: f64,
+    /// By how much rounding alone can make two passes differ on the device that computed; 0 where it cannot.
+    #[serde(default)]
+    pub rounding: f64,
+    /// Radius in pixel units where it is that of an Linf ball, 0 otherwise.
+    #[serde(default)]
+    pub radius: f64,
 }
 
 /// One sign.
@@ -106,6 +122,10 @@ pub enum Check {
     RandomOutput,
     /// [`Diagnostics::softmax_output`].
     SoftmaxOutput,
+    /// [`Diagnostics::attack_gap`].
+    AttackGap,
+    /// [`Diagnostics::radius`].
+    LargeRadius,
 }
 
 /// How far a result is to be trusted.
@@ -165,7 +185,9 @@ impl Diagnostics {
     /// The verdict. Thresholds (warn, fail): vanished gradients 5 %, 50 %; Square's gain 2 %, 10 %; loss
     /// still rising 10 %, 30 %; gain of restarts 5 %, 20 %; of a single step 2 %, 10 %; of transfer 2 %,
     /// 10 %; unbroken in a huge ball 1 %, 10 %; planted adversarial missed 5 %, 25 %; two passes that
-    /// differ by more than a part in a million fail; probabilities in place of logits warn.
+    /// differ by more than a part in a million fail (on a device that is not a CPU: in ten thousand);
+    /// probabilities in place of logits warn; broken by the checks and not by the attack of the result 5 %,
+    /// 20 %; an Linf radius above 0.5 warns.
     pub fn verdict(&self) -> Verdict {
         let rules = self.rules();
         let mut reasons: Vec<Reason> = rules.iter().filter_map(Rule::reason).collect();
@@ -177,7 +199,7 @@ impl Diagnostics {
         Verdict { level, reasons }
     }
 
-    fn rules(&self) -> [Rule; 10] {
+    fn rules(&self) -> [Rule; 12] {
         let rule = |check, value, warn, fail, says| Rule { check, value, warn, fail, says };
         [
             rule(
@@ -239,8 +261,8 @@ impl Diagnostics {
             rule(
                 Check::RandomOutput,
                 self.random_output,
-                1e-6,
-                1e-6,
+                self.rounding.max(SAME),
+                self.rounding.max(SAME),
                 "is how far two passes over the same pixels differ: average over the randomness",
             ),
             rule(
@@ -249,6 +271,22 @@ impl Diagnostics {
                 0.0,
                 f64::INFINITY,
                 "of the exits answer with probabilities: attack the logits before the softmax",
+            ),
+            rule(
+                Check::AttackGap,
+                self.attack_gap,
+                0.05,
+                0.2,
+                "of the images are broken by the checks beyond those that the attack broke: it is too weak, use more \
+                 steps or autoattack",
+            ),
+            rule(
+                Check::LargeRadius,
+                self.radius,
+                0.5,
+                f64::INFINITY,
+                "is the radius: in such a ball every image can be made grey; pixels are in [0, 1], 8 levels of 255 are \
+                 8/255",
             ),
         ]
     }
@@ -262,15 +300,18 @@ impl Diagnostics {
         criterion: &Criterion,
         effort: Effort,
     ) -> Result<Self, AttackError> {
-        let Scenario { model, batch, .. } = *scenario;
+        let Scenario { model, batch, threat, .. } = *scenario;
         criterion.problem(model.exits()).map_or(Ok(()), |why| Err(AttackError::Misfit(why)))?;
+        let radius = if threat.norm == Norm::Linf { threat.epsilon } else { 0.0 };
         if batch.is_empty() {
-            return Ok(Self::default());
+            return Ok(Self { radius, ..Self::default() });
         }
         let (first, second) = (model.forward(batch.pixels.clone()), model.forward(batch.pixels.clone()));
         let outputs = Self {
             random_output: difference(&first, &second)?,
+            rounding: rounding_of(&batch.pixels.device()),
             softmax_output: share_of_softmax(&first)?,
+            radius,
             ..Self::default()
         };
         let wrong = judge(scenario, criterion)?;
@@ -282,6 +323,32 @@ impl Diagnostics {
         let bench = Bench { scenario: scenario.on(&right), criterion, effort };
         Ok(Self { images: right.len() as u64, ..bench.measure(outputs)? })
     }
+
+    /// The signs of a result whose attack broke the share `broken` of the images that are right without one.
+    pub fn compared(self, broken: f64) -> Self {
+        Self { attack_gap: (self.broken - broken).max(0.0), ..self }
+    }
+}
+
+/// The share of the images that are right without an attack which a search breaks: what
+/// [`Diagnostics::compared`] wants to know of the attack of a result; 0 where it finds no gradient.
+///
+/// # Errors
+/// As [`Diagnostics::measure`].
+pub fn share_broken<M: MultiExit>(
+    scenario: &Scenario<'_, M>,
+    criterion: &Criterion,
+    search: Search,
+) -> Result<f64, AttackError> {
+    let wrong = judge(scenario, criterion)?;
+    let right = unbroken(&wrong);
+    if right.is_empty() {
+        return Ok(0.0);
+    }
+    let part = scenario.batch.pick(&right);
+    let bench = Bench { scenario: scenario.on(&part), criterion, effort: Effort::default() };
+    let broken = bench.broken(search, &bench.scenario)?;
+    Ok(broken.iter().filter(|broken| **broken).count() as f64 / right.len() as f64)
 }
 
 impl Rule {
@@ -294,6 +361,7 @@ impl Rule {
         let bound = if level == Level::Fail { self.fail } else { self.warn };
         let text = match self.check {
             Check::RandomOutput => format!("{:.2e} {} (bound {bound:.0e})", self.value, self.says),
+            Check::LargeRadius => format!("{:.3} {} (bound {bound:.1})", self.value, self.says),
             _ => format!("{:.1} % {} (bound {:.0} %)", 100.0 * self.value, self.says, 100.0 * bound),
         };
         Some(Reason { check: self.check, level, value: self.value, text })
@@ -338,6 +406,7 @@ impl<M: MultiExit> Bench<'_, M> {
             restart_gain: share(restarts),
             transfer_gain: share(transferred),
             square_gain: share(by_square),
+            broken: share(broken.iter().filter(|broken| **broken).count()),
             huge_epsilon: share(huge.iter().filter(|broken| !**broken).count()),
             planted: planted as u64,
             planted_missed: if planted == 0 { 0.0 } else { missed as f64 / planted as f64 },
@@ -393,10 +462,13 @@ impl<M: MultiExit> Bench<'_, M> {
         self.criterion.aims(self.scenario.model.exits(), self.scenario.model.classes())
     }
 
-    /// How many unbroken images an attack on an exit that the criterion does not aim at breaks.
+    /// How many unbroken images an attack on an exit that the criterion does not aim at breaks. Where all exits
+    /// have to be wrong there is none: the search climbs their mean loss, which is another thing, so that an attack
+    /// on one of them may well get further without any gradient that misleads.
     fn transferred(&self, broken: &[bool]) -> Result<usize, AttackError> {
         let own = self.aims();
-        let others = (0..self.scenario.model.exits()).map(Aim::Exit).filter(|aim| !own.contains(aim));
+        let all = *self.criterion == Criterion::AllExits;
+        let others = (0..self.scenario.model.exits()).map(Aim::Exit).filter(|aim| !all && !own.contains(aim));
         let rows = unbroken(broken);
         if rows.is_empty() {
             return Ok(0);
@@ -514,6 +586,13 @@ fn merge(any: &mut [bool], more: &[bool]) {
     any.iter_mut().zip(more).for_each(|(any, more)| *any |= more);
 }
 
+/// By how much rounding alone can make two passes differ on a device: a CPU adds in one order, a GPU in any.
+fn rounding_of(device: &Device) -> f64 {
+    let name = format!("{device:?}").to_lowercase();
+    let one_order = ["flex", "ndarray", "cpu"].iter().any(|kind| name.contains(kind));
+    if one_order { 0.0 } else { ROUNDED }
+}
+
 fn difference(one: &ExitLogits, other: &ExitLogits) -> Result<f64, AttackError> {
     let pairs = one.as_slice().iter().zip(other.as_slice());
     let largest = |tensor: Tensor<2>| tensor.abs().max();
@@ -533,4 +612,17 @@ fn share_of_softmax(logits: &ExitLogits) -> Result<f64, AttackError> {
         count += usize::from(values[0] < 1e-4 && values[1] >= 0.0);
     }
     Ok(count as f64 / logits.as_slice().len() as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rounding_is_no_randomness() {
+        assert_eq!(rounding_of(&Device::flex()), 0.0);
+        let on = |rounding| Diagnostics { images: 1, random_output: 2e-5, rounding, ..Diagnostics::default() };
+        assert_eq!(on(0.0).verdict().level, Level::Fail);
+        assert_eq!(on(ROUNDED).verdict().level, Level::Pass);
+    }
 }

@@ -29,6 +29,13 @@ pub(crate) fn all_wrong(logits: &ExitLogits, labels: &Tensor<1, Int>) -> Tensor<
     logits.correct(labels).max_dim(0).squeeze_dim::<1>(0).equal_scalar(0)
 }
 
+/// Which images the mean of the exits' log-probabilities answers wrong.
+pub(crate) fn average_wrong(logits: &ExitLogits, labels: &Tensor<1, Int>) -> Tensor<1, Bool> {
+    let rows = logits.as_slice().iter().map(|exit| log_softmax(exit.clone(), 1));
+    let sum = rows.reduce(|sum, row| sum + row).expect("logits of at least one exit");
+    sum.argmax(1).squeeze_dim::<1>(1).not_equal(labels.clone())
+}
+
 /// Which images the mean of the exits' probabilities answers wrong.
 pub(crate) fn ensemble_wrong(logits: &ExitLogits, labels: &Tensor<1, Int>) -> Tensor<1, Bool> {
     let answer = log_mean_probability(logits.as_slice()).argmax(1).squeeze_dim::<1>(1);

@@ -5,7 +5,7 @@ use neokd_model::ExitLogits;
 use neokd_model::policy::Policy;
 
 use super::aim::Aim;
-use super::answers::{all_wrong, any_wrong, ensemble_wrong, one_wrong};
+use super::answers::{all_wrong, any_wrong, average_wrong, ensemble_wrong, one_wrong};
 use super::deployed::Deployed;
 
 /// When an image counts as broken, given the answers of the exits.
@@ -17,6 +17,10 @@ pub enum Criterion {
     AnyExit,
     /// Every exit answers wrong.
     AllExits,
+    /// The mean of all exits' log-probabilities answers wrong: what the average attack maximises, up to a
+    /// normaliser, as their mean cross-entropy is the true class's share of it. An image can be so broken with
+    /// some exits right, and need not be with all wrong.
+    Average,
     /// The mean of all exits' probabilities answers wrong.
     Ensemble,
     /// The deployed system answers wrong: the exit at which this policy lets the image leave.
@@ -37,6 +41,7 @@ impl Criterion {
             Self::Exit(exit) => one_wrong(*exit, logits, labels),
             Self::AnyExit => any_wrong(logits, labels),
             Self::AllExits => all_wrong(logits, labels),
+            Self::Average => average_wrong(logits, labels),
             Self::Ensemble => ensemble_wrong(logits, labels),
             Self::Policy(policy) => deployed(policy, logits.exits().len()).broken(logits, labels),
         }
@@ -48,7 +53,7 @@ impl Criterion {
         match self {
             Self::Exit(exit) => vec![Aim::Exit(*exit)],
             Self::AnyExit => (0..exits).map(Aim::Exit).collect(),
-            Self::AllExits => vec![Aim::Average],
+            Self::AllExits | Self::Average => vec![Aim::Average],
             Self::Ensemble => vec![Aim::Ensemble],
             Self::Policy(policy) => {
                 let system = deployed(policy, exits);

@@ -119,13 +119,26 @@ impl Pgd {
     /// # Errors
     /// [`AttackError::NoGradient`](crate::AttackError::NoGradient) if the height does not depend on the pixels.
     pub(crate) fn climb<M: MultiExit>(&self, scenario: &Scenario<'_, M>, hill: &Hill<'_>) -> Searched {
-        let (mut best, mut passes) = self.climb_once(&scenario.restart(0), hill)?;
+        self.climb_from(scenario, hill, &|scenario| self.start(scenario))
+    }
+
+    /// As [`climb`](Self::climb), each run from the point that `start` gives for its random numbers.
+    ///
+    /// # Errors
+    /// As [`climb`](Self::climb).
+    pub(crate) fn climb_from<M: MultiExit>(
+        &self,
+        scenario: &Scenario<'_, M>,
+        hill: &Hill<'_>,
+        start: &dyn Fn(&Scenario<'_, M>) -> Tensor<4>,
+    ) -> Searched {
+        let (mut best, mut passes) = self.climb_once(scenario, hill, start(&scenario.restart(0)))?;
         if self.restarts < 2 {
             return Ok((best, passes));
         }
         let mut best_value = hill.at(scenario, &best);
         for restart in 1..self.restarts {
-            let (pixels, spent) = self.climb_once(&scenario.restart(restart), hill)?;
+            let (pixels, spent) = self.climb_once(scenario, hill, start(&scenario.restart(restart)))?;
             let new_value = hill.at(scenario, &pixels);
             let better = new_value.clone().greater(best_value.clone());
             best = best.mask_where(per_image(better.clone(), &pixels), pixels);
@@ -145,9 +158,9 @@ impl Pgd {
         }
     }
 
-    fn climb_once<M: MultiExit>(&self, scenario: &Scenario<'_, M>, hill: &Hill<'_>) -> Searched {
+    fn climb_once<M: MultiExit>(&self, scenario: &Scenario<'_, M>, hill: &Hill<'_>, start: Tensor<4>) -> Searched {
         let (batch, threat) = (scenario.batch, scenario.threat);
-        let mut moved = self.start(scenario);
+        let mut moved = start;
         for _ in 0..self.steps {
             let leaf = moved.clone().autodiff().require_grad();
             let logits = scenario.model.forward_at(leaf.clone(), &hill.exits);

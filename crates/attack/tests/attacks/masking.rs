@@ -1,6 +1,8 @@
 //! The verdict: it sees through networks that hide their gradient, and lets the others pass.
 
-use neokd_attack::{Check, Criterion, Diagnostics, Effort, Level, Scenario, Threat, Verdict};
+use neokd_attack::{
+    ApgdT, Check, Criterion, Diagnostics, Effort, Level, Pgd, Scenario, Search, Threat, Verdict, share_broken,
+};
 use neokd_model::Frozen;
 
 use crate::networks::{Mask, Numbers, Tiny, answered};
@@ -56,6 +58,22 @@ fn networks_that_mask_their_gradient_do_not_pass() {
 }
 
 #[test]
+fn one_short_step_does_not_pass_and_as_strong_an_attack_as_the_checks_does() {
+    let (model, threat) = (Tiny::random(SHAPE, 5, 2, 31), Threat::linf(0.01));
+    let (of, frozen) = (answered(&model, 64, 8, 0), Frozen::new(&model));
+    let (signs, _) = verdict(&model, threat);
+    assert!(signs.broken > 0.06, "{signs:?}");
+    let judged = |search: Search| {
+        let broken = share_broken(&Scenario::new(&frozen, &of, &threat, 1), &Criterion::Exit(0), search).unwrap();
+        signs.compared(broken).verdict()
+    };
+    let weak = judged(Pgd { steps: 1, step_size: 0.001, random_start: false, restarts: 1 }.into());
+    assert!(weak.level >= Level::Warn && checks(&weak).contains(&Check::AttackGap), "{weak:?}");
+    let strong = judged(ApgdT { targets: 4, steps: 50, restarts: 1 }.into());
+    assert_eq!(strong.level, Level::Pass, "{strong:?}");
+}
+
+#[test]
 fn the_verdict_is_the_worst_of_its_reasons() {
     let fine = Diagnostics { images: 100, planted: 50, ..Diagnostics::default() };
     assert_eq!(fine.verdict(), Verdict { level: Level::Pass, reasons: Vec::new() });
@@ -71,6 +89,9 @@ fn the_verdict_is_the_worst_of_its_reasons() {
         (Diagnostics { planted_missed: 0.3, ..fine }, Check::PlantedMissed, Level::Fail),
         (Diagnostics { random_output: 1e-3, ..fine }, Check::RandomOutput, Level::Fail),
         (Diagnostics { softmax_output: 0.5, ..fine }, Check::SoftmaxOutput, Level::Warn),
+        (Diagnostics { broken: 0.5, ..fine }.compared(0.4), Check::AttackGap, Level::Warn),
+        (Diagnostics { broken: 0.5, ..fine }.compared(0.1), Check::AttackGap, Level::Fail),
+        (Diagnostics { radius: 0.6, ..fine }, Check::LargeRadius, Level::Warn),
         (Diagnostics { images: 0, ..fine }, Check::NoImages, Level::Warn),
     ];
     for (signs, check, level) in cases {

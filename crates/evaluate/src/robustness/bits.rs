@@ -12,6 +12,11 @@ impl Bits {
         self.0.iter().filter(|bit| **bit).count() as u64
     }
 
+    /// True where either is.
+    pub fn or(&self, other: &Self) -> Self {
+        Self(self.0.iter().zip(&other.0).map(|(one, other)| *one || *other).collect())
+    }
+
     /// True only where both are.
     pub fn and(&self, other: &Self) -> Self {
         Self(self.0.iter().zip(&other.0).map(|(one, other)| *one && *other).collect())

@@ -2,7 +2,7 @@
 //! own, where the deployed system lets them leave, and what it cost.
 
 use burn::tensor::Tensor;
-use neokd_attack::{Audit, Objective, Passes, Spent};
+use neokd_attack::{Audit, Criterion, Objective, Passes, Spent};
 use neokd_model::policy::Policy;
 use neokd_model::{Frozen, MultiExit};
 use serde::{Deserialize, Serialize};
@@ -47,6 +47,8 @@ pub struct Distances(#[serde(with = "super::bits::hexadecimal")] pub Vec<f32>);
 pub struct Seen {
     /// Per exit, which images it is right about.
     pub right: Vec<Bits>,
+    /// Which images the mean of the exits' log-probabilities is right about.
+    pub average: Bits,
     /// The same of the deployed system, where there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deployed: Option<Deployed>,
@@ -64,7 +66,7 @@ pub struct Deployed {
 impl Found {
     /// Of no image.
     pub(super) fn none() -> Self {
-        let whole = Seen { right: Vec::new(), deployed: None };
+        let whole = Seen { right: Vec::new(), average: Bits::default(), deployed: None };
         Self {
             whole,
             parts: Vec::new(),
@@ -139,6 +141,19 @@ impl Found {
         all.cloned().reduce(|sum, exit| sum.and(&exit)).unwrap_or_default()
     }
 
+    /// Which images this criterion does not count as broken; none of it knows what the mean of the exits'
+    /// probabilities said.
+    pub(super) fn unbroken(&self, criterion: &Criterion) -> Option<Bits> {
+        match criterion {
+            Criterion::Exit(exit) => self.whole.right.get(*exit).cloned(),
+            Criterion::AnyExit => Some(self.right_everywhere()),
+            Criterion::AllExits => self.whole.right.iter().cloned().reduce(|sum, exit| sum.or(&exit)),
+            Criterion::Average => Some(self.whole.average.clone()),
+            Criterion::Policy(_) => self.whole.deployed.as_ref().map(|deployed| deployed.right.clone()),
+            Criterion::Ensemble => None,
+        }
+    }
+
     /// Which images withstand an attack on this objective: the exit aimed at, every exit, or the deployed
     /// system.
     pub fn withstand(&self, target: Objective) -> Bits {
@@ -177,8 +192,11 @@ impl Seen {
         let right = logits.correct(&data.batch.labels).into_data().convert::<i64>();
         let right: Vec<i64> = right.try_into_vec().map_err(|error| Error::unreadable(&error))?;
         let right = right.chunks(data.labels.len().max(1)).map(|row| Bits(row.iter().map(|bit| *bit == 1).collect()));
+        let wrong = Criterion::Average.broken(&logits, &data.batch.labels).into_data().convert::<bool>();
+        let wrong: Vec<bool> = wrong.try_into_vec().map_err(|error| Error::unreadable(&error))?;
         Ok(Self {
             right: right.collect(),
+            average: Bits(wrong.into_iter().map(|wrong| !wrong).collect()),
             deployed: match policy {
                 Some(policy) => Some(Deployed::of(&dynamic::probabilities(&logits)?, &data.labels, policy)),
                 None => None,
@@ -188,6 +206,7 @@ impl Seen {
 
     fn append(&mut self, next: Self) {
         append_each(&mut self.right, next.right, |bits, more| bits.0.extend(more.0));
+        self.average.0.extend(next.average.0);
         match (&mut self.deployed, next.deployed) {
             (Some(deployed), Some(more)) => {
                 deployed.right.0.extend(more.right.0);

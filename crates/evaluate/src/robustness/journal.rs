@@ -22,7 +22,7 @@ use crate::stop::Stop;
 use crate::{Error, files};
 
 /// Version of the journal's lines.
-pub const SCHEMA: &str = "neokd.attack-journal/2";
+pub const SCHEMA: &str = "neokd.attack-journal/3";
 
 /// What is evaluated: all that the numbers depend on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

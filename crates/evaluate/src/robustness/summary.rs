@@ -137,8 +137,7 @@ pub struct DeployedReport {
     /// Accuracy, mean multiply-adds and where images left, of one set of images.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub found: Option<Dynamic>,
-    /// Area under the curve of the share of images that have left by a share of the whole cost: 1 if all
-    /// left for nothing, 0 if all pay for everything (DeepSloth, section 3.1).
+    /// [`efficacy`]: 1 if all left for nothing, half the last block's share of the cost if nobody left early.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub efficacy: Option<f64>,
 }
@@ -373,7 +372,11 @@ mod tests {
 
     #[test]
     fn a_worst_case_is_at_most_each_of_its_parts() {
-        let seen = |bits: [&[bool]; 2]| Seen { right: bits.map(|bits| Bits(bits.to_vec())).to_vec(), deployed: None };
+        let seen = |bits: [&[bool]; 2]| Seen {
+            right: bits.map(|bits| Bits(bits.to_vec())).to_vec(),
+            average: Bits::default(),
+            deployed: None,
+        };
         let clean = seen([&[true, true, true], &[true, true, false]]);
         let attacked = seen([&[true, false, true], &[true, true, true]]);
         let mut union = Union::of(&clean);

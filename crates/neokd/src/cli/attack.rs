@@ -140,7 +140,12 @@ pub(super) fn run(args: Args, out: &mut Output) -> Result<(), Error> {
     }
     match args.json {
         true => out.line(&report.to_json()?),
-        false => out.line(&robustness::render(&report)),
+        false => {
+            let warn = |&epsilon: &f64| Threat { norm: args.norm, epsilon }.warning();
+            let notes: String =
+                args.epsilon.iter().filter_map(warn).map(|warning| format!("note: {warning}\n")).collect();
+            out.line(&format!("{notes}{}", robustness::render(&report)))
+        }
     }
 }
 
@@ -194,9 +199,9 @@ fn runs(args: &Args, network: &Network, policy: Option<&Policy>) -> Result<Vec<R
     if let Some(target) = targets.iter().find(|target| matches!(target, Objective::Single(exit) if *exit >= exits)) {
         return Err(Error::Config(format!("--objective {target}: the network has {exits} exits, counted from 0")));
     }
-    let negative = args.epsilon.iter().find(|epsilon| !(epsilon.is_finite() && **epsilon >= 0.0));
-    if let Some(epsilon) = negative {
-        return Err(Error::Config(format!("--epsilon {epsilon}: must be a finite number, 0 or larger")));
+    let problem = |&epsilon: &f64| Threat { norm: args.norm, epsilon }.problem();
+    if let Some(why) = args.epsilon.iter().find_map(problem) {
+        return Err(Error::Config(format!("--{why}")));
     }
     let threats: Vec<Threat> = args.epsilon.iter().map(|&epsilon| Threat { norm: args.norm, epsilon }).collect();
     let knobs = Knobs {

@@ -8,7 +8,7 @@ use std::time::Instant;
 use burn::tensor::Device;
 use neokd_attack::{
     Attack, Cw, Diagnostics, Effort, Fgsm, Mean, Norm, Objective, Pgd, Scenario, Search, Slowdown, SlowdownGoal,
-    fraction,
+    fraction, share_broken,
 };
 use neokd_datasets::{DataSplits, Images};
 use neokd_evaluate::adversarial_file::{self, About, Kept};
@@ -33,9 +33,10 @@ pub(super) struct Args {
     /// A run directory, a checkpoint or a weights file
     #[arg(value_name = "RUN|WEIGHTS")]
     source: PathBuf,
-    /// Configuration whose data and evaluation settings apply, for a file outside a run directory
-    #[arg(long, value_name = "NAME|FILE", default_value = "mnist")]
-    config: String,
+    /// Configuration whose data, threat and evaluation apply to a file [default: that of the run directory that the file
+    /// is in]. How the file's weights were trained is not read from it
+    #[arg(long, value_name = "NAME|FILE")]
+    config: Option<String>,
     /// Which network of a run directory: last, average (where weights are averaged) or best (where it is
     /// kept) [default: the one that the run's own report is of]
     #[arg(long, value_name = "WHICH")]
@@ -197,7 +198,8 @@ pub(super) fn run(args: Args, out: &mut Output) -> Result<(), Error> {
     if let Some(images) = args.checks.filter(|images| *images > 0) {
         check(&setting, &model, &program, images, &mut report)?;
     }
-    let examples = match args.source.is_dir() {
+    // The page shows them beside the tables of the run's own report: of another evaluation they stay as they are.
+    let examples = match is_of_run(&args) {
         true => save_examples(&setting, &model, &program, &report, &args.source),
         false => Ok(()),
     };
@@ -211,12 +213,28 @@ pub(super) fn run(args: Args, out: &mut Output) -> Result<(), Error> {
         out.line(&report.to_json()?)?;
         return examples;
     }
+    if let Some(warning) = config.threat.warning() {
+        out.line(&format!("note: {warning}"))?;
+    }
     if let Some(training) = training.filter(|training| !training.complete) {
         let done = training.progress.step;
         out.line(&format!("note: training is not finished, {done} of {} steps are done", training.planned_steps))?;
     }
     out.line(&neokd_report::render(&report))?;
     examples
+}
+
+/// Whether what is written becomes the report of the run directory.
+fn is_of_run(args: &Args) -> bool {
+    let Some(out) = args.out.as_deref().filter(|_| args.source.is_dir()) else {
+        return false;
+    };
+    let own = RunDir::at(&args.source).report_path();
+    let folder = |path: &Path| {
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        parent.canonicalize().ok()
+    };
+    out.file_name() == own.file_name() && folder(out).is_some() && folder(out) == folder(&own)
 }
 
 /// The objectives asked for.
@@ -311,9 +329,26 @@ fn open(args: &Args, device: &Device) -> Result<Opened, Error> {
         return Ok((config, network, Some(progress)));
     }
     let (model, network) = checkpoint::load_network(&args.source, device)?;
-    let mut config = RunConfig::load(&args.config, &[])?;
+    let mut config = match &args.config {
+        Some(name) => RunConfig::load(name, &[])?,
+        None => config_around(&args.source)?,
+    };
     config.model = model;
     Ok((config, network, None))
+}
+
+/// The configuration of the run directory that a file is in, or in a folder of.
+fn config_around(file: &Path) -> Result<RunConfig, Error> {
+    let folders = file.ancestors().skip(1).take(2);
+    let folder = folders.map(RunDir::at).find(|run| run.config_path().exists());
+    match folder {
+        Some(run) => Ok(RunDir::open(run.folder())?.1),
+        None => Err(Error::Config(format!(
+            "{}: weights alone do not say which images and which attack they are for; give --config NAME|FILE, neokd \
+             config list shows the names",
+            file.display()
+        ))),
+    }
 }
 
 /// A network of a run directory.
@@ -427,13 +462,14 @@ fn check(
 ) -> Result<(), Error> {
     let looked: Vec<usize> = (0..images.min(report.n as usize)).collect();
     let batch = batches::collect(&setting.data.test, &looked, setting.device)?.batch;
-    let (threat, key) = (setting.config.threat, key(setting.config.seed, Purpose::Evaluation, 1));
-    let frozen = Frozen::new(model);
+    let (threat, seed) = (setting.config.threat, setting.config.seed);
+    let (frozen, search) = (Frozen::new(model), setting.config.evaluation.attack.search);
+    let scenario = |number| Scenario::new(&frozen, &batch, &threat, key(seed, Purpose::Evaluation, number));
     for (target, attack) in program.targets.iter().zip(&mut report.attacks) {
         let criterion = target.criterion(Mean::Losses, program.deployment.policy())?;
-        let effort = Effort::for_attack_of(attack.steps);
-        let signs = Diagnostics::measure(&Scenario::new(&frozen, &batch, &threat, key), &criterion, effort)?;
-        attack.verdict = Some(signs.verdict());
+        let signs = Diagnostics::measure(&scenario(1), &criterion, Effort::for_attack_of(attack.steps))?;
+        let broken = share_broken(&scenario(0), &criterion, search)?;
+        attack.verdict = Some(signs.compared(broken).verdict());
     }
     Ok(())
 }

@@ -81,6 +81,9 @@ pub(super) fn run(args: Args, out: &mut Output) -> Result<(), Error> {
         }
     };
     if !args.json {
+        if let Some(warning) = config.threat.warning() {
+            out.line(&format!("note: {warning}"))?;
+        }
         out.line(&format!("training on {}, run directory {}", devices.names, run.folder().display()))?;
     }
     let Trained { network, report: training } =

@@ -3,7 +3,6 @@
 
 use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Tensor, TensorData};
-use neokd_distill::{Remember, Remembered};
 use neokd_evaluate::Error;
 use neokd_model::weights::HostTensor;
 
@@ -40,28 +39,21 @@ impl Predictions {
         (0..self.exits).map(|exit| Tensor::from_data(of_exit(exit), &device.clone().without_autodiff())).collect()
     }
 
-    /// Moves the averages of some images towards what the network says now:
+    /// Moves the averages of some images towards what the network says now to the clean images:
     /// `momentum * average + (1 - momentum) * softmax(logits)`.
+    ///
+    /// # Shapes
+    /// - `logits`: one `[examples.len(), classes]` per exit
     ///
     /// # Errors
     /// [`Error::Device`] if the logits cannot be read.
-    pub fn update(
-        &mut self,
-        remember: Remember,
-        examples: &[u64],
-        clean: &[Tensor<2>],
-        adversarial: &[Tensor<2>],
-    ) -> Result<(), Error> {
-        let logits = match remember.what {
-            Remembered::Clean => clean,
-            Remembered::Adversarial => adversarial,
-        };
+    pub fn update(&mut self, momentum: f64, examples: &[u64], logits: &[Tensor<2>]) -> Result<(), Error> {
         let answers = logits.iter().map(|exit| softmax(exit.clone().without_autodiff(), 1)).collect();
         let answers: Vec<f32> =
             Tensor::cat(answers, 0).into_data().try_into_vec().map_err(|error| Error::unreadable(&error))?;
         let seen = examples.iter().max().map_or(0, |&largest| self.place(largest, self.exits - 1).end);
         self.averages.resize(self.averages.len().max(seen), 0.0);
-        let (old, new) = (remember.momentum as f32, (1.0 - remember.momentum) as f32);
+        let (old, new) = (momentum as f32, (1.0 - momentum) as f32);
         let mut rows = answers.chunks(self.classes);
         for exit in 0..self.exits {
             for (&example, row) in examples.iter().zip(&mut rows) {

@@ -1,8 +1,12 @@
 //! The attack that makes the adversarial batch of a training step: PGD, or a single step.
 
-use burn::tensor::Tensor;
-use neokd_attack::{Adversarial, Attack, AttackError, Batch, Fgsm, Objective, Pgd, Scenario, Search, Threat};
-use neokd_model::MultiExit;
+use burn::tensor::{Int, Tensor};
+use neokd_attack::{
+    Adversarial, Attack, AttackError, Batch, Fgsm, Objective, Passes, Pgd, Scenario, Search, Start, Threat,
+    cross_entropy,
+};
+use neokd_distill::{ExitLoss, Memory, divergence};
+use neokd_model::{ExitLogits, MultiExit};
 use serde::{Deserialize, Serialize};
 
 /// An attack for training, as a configuration file has it; `kind` names the search, whose settings stand beside it.
@@ -73,6 +77,57 @@ pub enum AttackMode {
     Training,
 }
 
+/// What a training attack climbs at each exit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AttackLoss {
+    /// The cross-entropy against the labels; the default.
+    #[default]
+    CrossEntropy,
+    /// `KL(softmax f(x) || softmax f(x'))` against the answer to the clean image, from `x + 0.001 N(0, 1)`, as
+    /// in the authors' code of TRADES (Zhang et al. 2019). N-FGSM keeps its own start.
+    Kl,
+}
+
+/// Standard deviation of the noise from which the divergence is climbed.
+const TRADES_NOISE: f64 = 1e-3;
+
+/// What a training attack climbs: its loss, and what the training loss adds.
+#[derive(Clone, Copy, Default)]
+pub struct Climb<'a> {
+    /// At each exit.
+    pub loss: AttackLoss,
+    /// A training loss with a penalty ([`ExitLoss::penalty`]), and what that reads.
+    pub penalty: Option<(&'a (dyn ExitLoss + Send + Sync), Memory<'a>)>,
+}
+
+impl Climb<'_> {
+    /// At these exits, whose logits are given, the mean over them; `clean` are the answers of all exits to the clean
+    /// images, where it compares with them.
+    fn height(
+        &self,
+        clean: Option<&[Tensor<2>]>,
+        exits: &[usize],
+        logits: &ExitLogits,
+        labels: &Tensor<1, Int>,
+    ) -> Tensor<1> {
+        let at_exit = |(&exit, logits): (&usize, &Tensor<2>)| {
+            let loss = match clean {
+                None => cross_entropy(logits, labels),
+                Some(clean) => divergence(&clean[exit], logits),
+            };
+            let penalty = self.penalty.and_then(|(of, memory)| of.penalty(exit, logits, memory));
+            match penalty {
+                None => loss,
+                Some(penalty) => loss + penalty,
+            }
+        };
+        let values: Vec<Tensor<1>> = exits.iter().zip(logits.as_slice()).map(at_exit).collect();
+        let exits = values.len() as f64;
+        values.into_iter().reduce(|sum, value| sum + value).expect("at least one exit").div_scalar(exits)
+    }
+}
+
 impl TrainingAttack {
     /// Whether one gradient step is all it takes, so that catastrophic overfitting is to be feared.
     pub fn is_single_step(&self) -> bool {
@@ -105,14 +160,43 @@ impl TrainingAttack {
     ///
     /// # Errors
     /// As [`neokd_attack::perturb`].
-    pub fn perturb<M: MultiExit>(&self, scenario: &Scenario<'_, M>) -> Result<Adversarial, AttackError> {
-        let attack = self.inside_the_ball(&scenario.threat);
+    pub fn perturb<M: MultiExit>(
+        &self,
+        scenario: &Scenario<'_, M>,
+        climb: &Climb<'_>,
+    ) -> Result<Adversarial, AttackError> {
+        let pgd = self.pgd(&scenario.threat);
         let TrainingSearch::NFgsm(NFgsm { noise, .. }) = self.search else {
-            return neokd_attack::perturb(scenario, &attack);
+            return self.ascend(scenario, scenario.batch, &pgd, climb);
         };
         let noised = Batch { pixels: noised(scenario, noise * scenario.threat.epsilon), ..scenario.batch.clone() };
-        let reach = Threat { epsilon: self.pgd(&scenario.threat).step_size, ..scenario.threat };
-        neokd_attack::perturb(&Scenario { threat: reach, ..scenario.on(&noised) }, &attack)
+        let reach = Threat { epsilon: pgd.step_size, ..scenario.threat };
+        self.ascend(&Scenario { threat: reach, ..scenario.on(&noised) }, scenario.batch, &pgd, climb)
+    }
+
+    /// Attacks the images of a scenario, the clean ones or noised ones, in the ball of its threat around them.
+    fn ascend<M: MultiExit>(
+        &self,
+        scenario: &Scenario<'_, M>,
+        clean: &Batch,
+        pgd: &Pgd,
+        climb: &Climb<'_>,
+    ) -> Result<Adversarial, AttackError> {
+        if climb.loss == AttackLoss::CrossEntropy && climb.penalty.is_none() {
+            return neokd_attack::perturb(scenario, &Attack::new(self.objective, *pgd));
+        }
+        let answers = (climb.loss == AttackLoss::Kl).then(|| scenario.model.forward(clean.pixels.clone()));
+        let start = match (&answers, self.search) {
+            (None, _) | (Some(_), TrainingSearch::NFgsm(_)) => Start::Usual,
+            (Some(_), _) => Start::Noise(TRADES_NOISE),
+        };
+        let answered = answers.as_ref().map(ExitLogits::as_slice);
+        let height = |exits: &[usize], logits: &ExitLogits, labels: &Tensor<1, Int>| {
+            climb.height(answered, exits, logits, labels)
+        };
+        let mut found = neokd_attack::perturb_on(scenario, self.objective, pgd, &height, start)?;
+        found.passes += Passes::forward(if answers.is_some() { clean.len() } else { 0 });
+        Ok(found)
     }
 
     /// Why this attack makes no sense for a network with `exits` exits, if so: the key inside the

@@ -81,7 +81,7 @@ pub struct ValidationRecord {
     pub step: u64,
     /// Clean accuracy per exit.
     pub clean: Vec<Share>,
-    /// Accuracy per exit under the training attack.
+    /// Accuracy per exit under the attack of [`RunConfig::validation_attack`](crate::RunConfig::validation_attack).
     pub robust: Vec<Share>,
 }
 
@@ -90,6 +90,9 @@ pub struct ValidationRecord {
 pub struct ProbeRecord {
     /// Steps done.
     pub step: u64,
+    /// Accuracy per exit without an attack; absent in old files.
+    #[serde(default)]
+    pub clean: Vec<Share>,
     /// Accuracy per exit under FGSM.
     pub fgsm: Vec<Share>,
     /// Accuracy per exit under PGD.

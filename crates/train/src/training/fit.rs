@@ -24,13 +24,15 @@ use neokd_model::{Backbone, Frozen, ModelConfig, MultiExit, weights};
 
 use crate::RunConfig;
 use crate::config::PassesConfig;
+use crate::options::awp::worst_neighbour;
 use crate::options::targets::Targets;
-use crate::options::training_attack::AttackMode;
+use crate::options::training_attack::{AttackMode, Climb};
 use crate::run::best::Best;
 use crate::run::checkpoint::{Progress, TrainingState};
 use crate::run::metrics::{MetricsLog, ProbeRecord, StepRecord, TermRecord, TransferRecord, ValidationRecord};
 use crate::run::run_dir::RunDir;
-use crate::training::lesson::{Answers, Learned, Lesson, Sum};
+use crate::training::clip::clip;
+use crate::training::lesson::{Learned, Lesson, Sum};
 
 /// Who watches a run: a progress bar, or nobody.
 pub trait Observer {
@@ -209,39 +211,55 @@ impl<'a, B: Backbone> Fit<'a, B> {
     /// One training step.
     fn step(&self, state: &mut TrainingState<B::Network>, data: &LabelledBatch) -> Result<StepRecord, Error> {
         let lesson = self.lesson(&state.progress, data);
-        let data = &lesson.data;
+        let remembering = self.remember(state, &lesson)?;
         let learned = match self.replicas.is_empty() {
             true => self.learn(state, &state.model, &lesson)?,
             false => self.learn_in_parts(state, &lesson)?,
         };
-        let Learned { gradients, total, loss, answers, passes, .. } = learned;
+        let Learned { gradients, total, loss, passes, .. } = learned;
 
         let progress = &mut state.progress;
-        let rate = self.config.training.schedule.rate(progress.step, self.length.steps());
+        let training = &self.config.training;
+        let rate = training.rate(progress.step, self.length.steps());
+        let gradients = match training.clip_norm {
+            Some(largest) => clip(&state.model, gradients, largest),
+            None => gradients,
+        };
         state.model = state.optimizer.step(rate, state.model.clone(), gradients);
-        if let (Some(ema), Some(average)) = (self.config.training.ema, state.average.take()) {
+        if let (Some(ema), Some(average)) = (training.ema, state.average.take()) {
             state.average = Some(ema.update(average, &state.model, progress.step));
-        }
-        if let (Some(remember), Some(predictions)) = (self.loss.remember(), &mut state.predictions) {
-            predictions.update(remember, &data.batch.examples, &answers.clean, &answers.adversarial)?;
         }
         progress.step += 1;
         progress.position += 1;
-        progress.passes += passes;
+        progress.passes += remembering + passes;
         Ok(StepRecord { step: progress.step, epoch: progress.epoch, rate, total, loss })
+    }
+
+    /// Adds what the network says to the clean images to the running averages, where the loss asks for that;
+    /// and what it took.
+    fn remember(&self, state: &mut TrainingState<B::Network>, lesson: &Lesson) -> Result<Passes, Error> {
+        let wanted = self.loss.remember().filter(|remember| self.done(&state.progress) >= remember.start);
+        let (Some(remember), Some(predictions)) = (wanted, &mut state.predictions) else {
+            return Ok(Passes::default());
+        };
+        let batch = &lesson.data.batch;
+        let answers = Frozen::new(&state.model).forward(batch.pixels.clone());
+        predictions.update(remember.momentum, &batch.examples, answers.as_slice())?;
+        Ok(Passes::forward(batch.len()))
     }
 
     /// What `model`, the network of `state` or a copy of it, learns from a lesson on its device.
     fn learn(&self, state: &TrainingState<B::Network>, model: &B::Network, lesson: &Lesson) -> Result<Learned, Error> {
-        let adversarial = self.perturb(&state.progress, model, lesson)?;
+        let adversarial = self.perturb(state, model, lesson)?;
         let (learner, extra) = self.learner(state, model, lesson, &adversarial.pixels);
-        let (terms, answers) = self.judge(state, &learner, lesson, &adversarial.pixels);
-        let total = terms.total();
+        let terms = self.judge(state, &learner, lesson, &adversarial.pixels);
+        let scale = self.config.training.loss_scale(&*self.loss, self.config.model.exits());
+        let total = if scale == 1.0 { terms.total() } else { terms.total().mul_scalar(scale) };
         let gradients = total.clone().mul_scalar(lesson.share).backward();
         let gradients = GradientsParams::from_grads(gradients, &learner);
         let (total, loss) = read(&terms, total, state.progress.step + 1)?;
         let passes = adversarial.passes + extra + Passes::gradient(2 * lesson.data.batch.len());
-        Ok(Learned { gradients, share: lesson.share, total, loss, answers, passes })
+        Ok(Learned { gradients, share: lesson.share, total, loss, passes })
     }
 
     /// The same with a part of the lesson on each device, all at once: data parallelism. The first device has
@@ -271,8 +289,13 @@ impl<'a, B: Backbone> Fit<'a, B> {
     }
 
     /// Attacks the batch, with a frozen copy of the network.
-    fn perturb(&self, progress: &Progress, model: &B::Network, lesson: &Lesson) -> Result<Adversarial, Error> {
-        let seed = self.config.seed;
+    fn perturb(
+        &self,
+        state: &TrainingState<B::Network>,
+        model: &B::Network,
+        lesson: &Lesson,
+    ) -> Result<Adversarial, Error> {
+        let (seed, progress, batch) = (self.config.seed, &state.progress, &lesson.data.batch);
         let frozen = match self.config.training.attack_mode {
             AttackMode::Evaluation => Frozen::new(model),
             AttackMode::Training => {
@@ -280,9 +303,20 @@ impl<'a, B: Backbone> Fit<'a, B> {
                 Frozen::in_training_mode(model)
             }
         };
+        let averages = self.averages(state, lesson);
+        let climb = Climb {
+            loss: self.config.training.attack_loss,
+            penalty: averages.as_ref().map(|averages| (&*self.loss, Memory { averages, done: self.done(progress) })),
+        };
         let key = key(seed, Purpose::TrainingAttack, progress.epoch);
-        let scenario = Scenario::new(&frozen, &lesson.data.batch, &self.threat, key);
-        Ok(self.config.training.attack.perturb(&scenario)?)
+        let scenario = Scenario::new(&frozen, batch, &self.threat, key);
+        Ok(self.config.training.attack.perturb(&scenario, &climb)?)
+    }
+
+    /// The running averages of the network's predictions on the images of a lesson, where the loss reads them.
+    fn averages(&self, state: &TrainingState<B::Network>, lesson: &Lesson) -> Option<Vec<Tensor<2>>> {
+        let batch = &lesson.data.batch;
+        state.predictions.as_ref().map(|kept| kept.of(&batch.examples, &batch.pixels.device()))
     }
 
     /// The batch as it is learned from: boxes exchanged, targets mixed and smoothed, where asked for.
@@ -316,48 +350,51 @@ impl<'a, B: Backbone> Fit<'a, B> {
         };
         // A copy with batch-norm statistics of its own: this pass must not count as training.
         let copy = model.valid().train();
-        let (terms, _) = self.judge(state, &copy, lesson, adversarial);
+        let terms = self.judge(state, &copy, lesson, adversarial);
         let uphill = GradientsParams::from_grads(terms.total().backward(), &copy);
-        (awp.worst_neighbour(model.clone(), uphill), Passes::gradient(2 * lesson.data.batch.len()))
+        let gamma = awp.gamma(&self.config.training.loss);
+        (worst_neighbour(model.clone(), uphill, gamma), Passes::gradient(2 * lesson.data.batch.len()))
     }
 
-    /// The loss of `model`, term by term, and its answers.
+    /// The loss of `model`, term by term.
     fn judge(
         &self,
         state: &TrainingState<B::Network>,
         model: &B::Network,
         lesson: &Lesson,
         adversarial: &Tensor<4>,
-    ) -> (LossTerms, Answers) {
+    ) -> LossTerms {
         model.reseed(lesson.key(key(self.config.seed, Purpose::Dropout, state.progress.step)));
         let data = &lesson.data;
-        let device = data.batch.pixels.device();
-        let answers = self.answers(model, data, adversarial);
+        let (clean, adversarial) = self.answers(model, data, adversarial);
         let heads = model.head_weights();
-        let averages = state.predictions.as_ref().map(|kept| kept.of(&data.batch.examples, &device));
+        let averages = self.averages(state, lesson);
         let done = self.done(&state.progress);
-        let terms = self.loss.terms(LossInput {
+        self.loss.terms(LossInput {
             targets: lesson.targets.as_ref(),
             heads: &heads,
             memory: averages.as_ref().map(|averages| Memory { averages, done }),
-            ..LossInput::new(&answers.clean, &answers.adversarial, &data.batch.labels, self.draw(&state.progress, data))
-        });
-        (terms, answers)
+            ..LossInput::new(&clean, &adversarial, &data.batch.labels, self.draw(&state.progress, data))
+        })
     }
 
-    /// Runs the network on the clean and on the adversarial images.
-    fn answers(&self, model: &B::Network, data: &LabelledBatch, adversarial: &Tensor<4>) -> Answers {
+    /// Logits of all exits on the clean and on the adversarial images.
+    fn answers(
+        &self,
+        model: &B::Network,
+        data: &LabelledBatch,
+        adversarial: &Tensor<4>,
+    ) -> (Vec<Tensor<2>>, Vec<Tensor<2>>) {
         let (clean, adversarial) = (data.batch.pixels.clone(), adversarial.clone());
         match self.config.training.passes {
-            PassesConfig::Separate => Answers {
-                clean: model.forward(clean).as_slice().to_vec(),
-                adversarial: model.forward(adversarial).as_slice().to_vec(),
-            },
+            PassesConfig::Separate => {
+                (model.forward(clean).as_slice().to_vec(), model.forward(adversarial).as_slice().to_vec())
+            }
             PassesConfig::Joint => {
                 let both = model.forward(Tensor::cat(vec![clean, adversarial], 0));
                 let half = data.batch.len();
                 let part = |from| both.as_slice().iter().map(|exit| exit.clone().narrow(0, from, half)).collect();
-                Answers { clean: part(0), adversarial: part(half) }
+                (part(0), part(half))
             }
         }
     }
@@ -394,14 +431,14 @@ impl<'a, B: Backbone> Fit<'a, B> {
         step == self.length.steps() || (every > 0 && step.is_multiple_of(every))
     }
 
-    /// Accuracy on the first held-out training images, clean and under the training attack.
+    /// Accuracy on the first held-out training images, clean and under [`RunConfig::validation_attack`].
     fn validate(&self, state: &TrainingState<B::Network>) -> Result<ValidationRecord, Error> {
         let scored = Evaluation {
             model: &Frozen::new(state.judged()),
             set: self.held_out,
             images: self.config.validation.images,
             batch_size: self.config.evaluation.batch_size,
-            attacks: &[self.config.training.attack.inside_the_ball(&self.threat)],
+            attacks: &[self.config.validation_attack()],
             threat: &self.threat,
             key: key(self.config.seed, Purpose::Validation, 0),
             policies: &[],

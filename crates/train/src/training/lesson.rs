@@ -20,12 +20,6 @@ pub(crate) struct Lesson {
     pub(crate) share: f64,
 }
 
-/// Logits of all exits on the clean and on the adversarial images.
-pub(crate) struct Answers {
-    pub(crate) clean: Vec<Tensor<2>>,
-    pub(crate) adversarial: Vec<Tensor<2>>,
-}
-
 /// What was learned from a lesson.
 pub(crate) struct Learned {
     /// Of the loss times the lesson's share, so that those of all parts add up to the batch's.
@@ -35,7 +29,6 @@ pub(crate) struct Learned {
     /// The loss, a mean over images, and its terms.
     pub(crate) total: f32,
     pub(crate) loss: Vec<TermRecord>,
-    pub(crate) answers: Answers,
     pub(crate) passes: Passes,
 }
 
@@ -98,7 +91,6 @@ pub(crate) struct Sum<'a, M: MultiExit> {
     gradients: GradientsAccumulator<M>,
     total: f32,
     loss: Vec<TermRecord>,
-    answers: Vec<Answers>,
     passes: Passes,
 }
 
@@ -111,14 +103,13 @@ impl<'a, M: MultiExit> Sum<'a, M> {
             gradients: GradientsAccumulator::new(),
             total: 0.0,
             loss: Vec::new(),
-            answers: Vec::new(),
             passes: Passes::default(),
         }
     }
 
     /// Adds what was learned from a part.
     pub(crate) fn add(&mut self, part: Learned) {
-        let Learned { gradients, share, total, loss, answers, passes } = part;
+        let Learned { gradients, share, total, loss, passes } = part;
         let plain = self.device.clone().without_autodiff();
         self.gradients.accumulate(self.model, gradients.to_device(&plain, self.model));
         let share = share as f32;
@@ -130,23 +121,12 @@ impl<'a, M: MultiExit> Sum<'a, M> {
         for (sum, term) in self.loss.iter_mut().zip(&loss) {
             sum.exits.iter_mut().zip(&term.exits).for_each(|(sum, value)| *sum += share * value);
         }
-        let here = |exits: Vec<Tensor<2>>| {
-            exits.into_iter().map(|exit| exit.without_autodiff().to_device(&plain)).collect::<Vec<_>>()
-        };
-        self.answers.push(Answers { clean: here(answers.clean), adversarial: here(answers.adversarial) });
         self.passes += passes;
     }
 
-    /// Everything together; answers are in the order of the parts.
+    /// Everything together.
     pub(crate) fn finish(mut self) -> Learned {
-        let exits = self.answers.first().map_or(0, |answers| answers.clean.len());
-        let joined = |of: fn(&Answers) -> &Vec<Tensor<2>>| {
-            let parts = |exit: usize| self.answers.iter().map(|answers| of(answers)[exit].clone()).collect();
-            (0..exits).map(|exit| Tensor::cat(parts(exit), 0)).collect()
-        };
-        let answers =
-            Answers { clean: joined(|answers| &answers.clean), adversarial: joined(|answers| &answers.adversarial) };
         let (total, loss, passes) = (self.total, self.loss, self.passes);
-        Learned { gradients: self.gradients.grads(), share: 1.0, total, loss, answers, passes }
+        Learned { gradients: self.gradients.grads(), share: 1.0, total, loss, passes }
     }
 }

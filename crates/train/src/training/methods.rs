@@ -22,10 +22,13 @@ pub const METHODS: &[Method] = &[
     Method { name: "neo-kd", set: &["training.loss.kind=neo-kd"] },
     Method { name: "nkd", set: &["training.loss.kind=neo-kd", "training.loss.beta=0.0"] },
     Method { name: "eokd", set: &["training.loss.kind=neo-kd", "training.loss.alpha=0.0"] },
-    Method { name: "trades", set: &["training.loss.kind=trades"] },
+    Method { name: "trades", set: &["training.loss.kind=trades", "training.attack_loss=kl"] },
     Method { name: "mart", set: &["training.loss.kind=mart"] },
-    Method { name: "pgd-te", set: &["training.loss.kind=pgd-te"] },
-    Method { name: "trades-te", set: &["training.loss.kind=trades-te"] },
+    Method { name: "pgd-te", set: &["training.loss.kind=pgd-te", "training.attack.objective=average"] },
+    Method {
+        name: "trades-te",
+        set: &["training.loss.kind=trades-te", "training.attack.objective=average", "training.attack_loss=kl"],
+    },
 ];
 
 impl Method {
@@ -41,7 +44,9 @@ impl Method {
     }
 
     /// The configuration of a run with this method and a seed, all else as given. A change that starts
-    /// with the name of a method and a colon is for that method alone.
+    /// with the name of a method and a colon is for that method alone. Where the configuration has no
+    /// `training.loss_weight`, every method's loss gets the weight of the configured one, so that the learning rate
+    /// means the same for all.
     ///
     /// # Errors
     /// [`Error::Config`], also for a change of the loss that does not say which method it is for.
@@ -60,16 +65,32 @@ impl Method {
                 _ => all.push(change.clone()),
             }
         }
+        let shared = weight_sum(&RunConfig::load(config, &all)?)?;
         all.extend(self.set.iter().map(|change| change.to_string()));
         all.extend(own);
         all.push(format!("seed={seed}"));
-        RunConfig::load(config, &all)
+        let mut configured = RunConfig::load(config, &all)?;
+        // The learning rate is for the configured loss, which stays as it is; the others are brought to its weight.
+        if configured.training.loss_weight.is_none() && weight_sum(&configured)? != shared {
+            configured.training.loss_weight = Some(shared).filter(|shared| *shared > 0.0);
+        }
+        Ok(configured)
     }
+}
+
+/// The sum of the weights of a configuration's loss.
+fn weight_sum(config: &RunConfig) -> Result<f64, Error> {
+    let exits = config.model.exits();
+    let loss = config.training.loss.init(exits).map_err(|why| Error::Config(format!("training.loss.{why}")))?;
+    Ok(loss.weight_sum(exits))
 }
 
 #[cfg(test)]
 mod tests {
+    use neokd_attack::Objective;
+
     use super::*;
+    use crate::options::training_attack::AttackLoss;
 
     #[test]
     fn a_change_can_be_for_one_method_alone() {
@@ -81,5 +102,38 @@ mod tests {
         assert_eq!(ard.seed, 2);
         let refused = configured("ard", "training.loss.lambda=2.0").unwrap_err().to_string();
         assert!(refused.contains("--set ard:training.loss.lambda=2.0"), "{refused}");
+    }
+
+    #[test]
+    fn one_rate_means_the_same_for_all_methods_and_the_configured_loss_stays() {
+        let scale = |name: &str, config: &str| {
+            let config = Method::find(name).unwrap().configure(config, &[], 1).unwrap();
+            let (training, exits) = (&config.training, config.model.exits());
+            training.loss_scale(&*training.loss.init(exits).unwrap(), exits)
+        };
+        // 18 cross-entropies in NEO-KD's total, 6, 10, 9, 6, 3 and 3 in the others'.
+        for (name, factor) in
+            [("neo-kd", 1.0), ("at", 3.0), ("skd", 1.8), ("ard", 2.0), ("lw", 3.0), ("trades", 6.0), ("mart", 6.0)]
+        {
+            assert_eq!(scale(name, "mnist"), factor, "{name}");
+        }
+        let untouched = Method::find("neo-kd").unwrap().configure("mnist-quick", &[], 1).unwrap();
+        assert_eq!(untouched, RunConfig::load("mnist-quick", &[]).unwrap());
+        assert_eq!(scale("neo-kd", "cifar100"), 7.0 / 50.0);
+        assert_eq!(scale("at", "cifar100"), 0.5);
+    }
+
+    #[test]
+    fn methods_bring_the_attack_that_their_authors_train_with() {
+        let configured = |name: &str| Method::find(name).unwrap().configure("mnist", &[], 1).unwrap().training;
+        for (name, target, loss) in [
+            ("neo-kd", Objective::MaxAverage, AttackLoss::CrossEntropy),
+            ("trades", Objective::MaxAverage, AttackLoss::Kl),
+            ("pgd-te", Objective::Average, AttackLoss::CrossEntropy),
+            ("trades-te", Objective::Average, AttackLoss::Kl),
+        ] {
+            let training = configured(name);
+            assert_eq!((training.attack.objective, training.attack_loss), (target, loss), "{name}");
+        }
     }
 }
