@@ -85,83 +85,40 @@ pub(crate) struct Climb {
     pub(crate) trace: Vec<Tensor<1>>,
 }
 
-impl Method for ApgdCe {
-    fn name(&self) -> &'static str {
-        "apgd-ce"
-    }
+/// What an Auto-PGD on one loss says of itself: name, number, loss, and classes that the loss compares.
+macro_rules! on_one_loss {
+    ($settings:ty, $name:literal, $number:literal, $loss:expr, $classes:literal) => {
+        impl Method for $settings {
+            fn name(&self) -> &'static str {
+                $name
+            }
 
-    fn number(&self) -> u64 {
-        1
-    }
+            fn number(&self) -> u64 {
+                $number
+            }
 
-    fn budget(&self, threat: &Threat) -> Budget {
-        self.0.budget(threat)
-    }
+            fn budget(&self, threat: &Threat) -> Budget {
+                self.0.budget(threat)
+            }
 
-    fn passes(&self) -> Passes {
-        self.0.passes().times(self.0.restarts)
-    }
+            fn passes(&self) -> Passes {
+                self.0.passes().times(self.0.restarts)
+            }
 
-    fn set(knobs: &Knobs, _threat: &Threat) -> Self {
-        Self(Apgd::set(knobs))
-    }
+            fn set(knobs: &Knobs, _threat: &Threat) -> Self {
+                Self(Apgd::set(knobs))
+            }
 
-    fn search<M: MultiExit>(&self, scenario: &Scenario<'_, M>, aim: &Aim) -> Searched {
-        self.0.search(scenario, aim, &Loss::CrossEntropy, 2)
-    }
+            fn search<M: MultiExit>(&self, scenario: &Scenario<'_, M>, aim: &Aim) -> Searched {
+                self.0.search(scenario, aim, &$loss, $classes)
+            }
+        }
+    };
 }
 
-impl Method for ApgdDlr {
-    fn name(&self) -> &'static str {
-        "apgd-dlr"
-    }
-
-    fn number(&self) -> u64 {
-        2
-    }
-
-    fn budget(&self, threat: &Threat) -> Budget {
-        self.0.budget(threat)
-    }
-
-    fn passes(&self) -> Passes {
-        self.0.passes().times(self.0.restarts)
-    }
-
-    fn set(knobs: &Knobs, _threat: &Threat) -> Self {
-        Self(Apgd::set(knobs))
-    }
-
-    fn search<M: MultiExit>(&self, scenario: &Scenario<'_, M>, aim: &Aim) -> Searched {
-        self.0.search(scenario, aim, &Loss::Dlr, 3)
-    }
-}
-
-impl Method for ApgdMargin {
-    fn name(&self) -> &'static str {
-        "apgd-margin"
-    }
-
-    fn number(&self) -> u64 {
-        3
-    }
-
-    fn budget(&self, threat: &Threat) -> Budget {
-        self.0.budget(threat)
-    }
-
-    fn passes(&self) -> Passes {
-        self.0.passes().times(self.0.restarts)
-    }
-
-    fn set(knobs: &Knobs, _threat: &Threat) -> Self {
-        Self(Apgd::set(knobs))
-    }
-
-    fn search<M: MultiExit>(&self, scenario: &Scenario<'_, M>, aim: &Aim) -> Searched {
-        self.0.search(scenario, aim, &Loss::Margin, 2)
-    }
-}
+on_one_loss!(ApgdCe, "apgd-ce", 1, Loss::CrossEntropy, 2);
+on_one_loss!(ApgdDlr, "apgd-dlr", 2, Loss::Dlr, 3);
+on_one_loss!(ApgdMargin, "apgd-margin", 3, Loss::Margin, 2);
 
 impl Method for ApgdT {
     fn name(&self) -> &'static str {
