@@ -2,7 +2,7 @@
 //! of attacks, cheap ones first, each on the images that none before it broke.
 
 use burn::tensor::Tensor;
-use neokd_model::MultiExit;
+use neokd_model::{ExitLogits, MultiExit};
 use serde::{Deserialize, Serialize};
 
 use super::audit::Audit;
@@ -174,21 +174,21 @@ impl AutoAttack {
             let part = scenario.batch.pick(&survivors);
             let found = break_with(*member, &scenario.on(&part), criterion)?;
             let attacked = Batch { pixels: found.pixels.clone(), ..part };
-            let attacked = scenario.on(&attacked);
-            let broken = judge(&attacked, criterion)?;
             let so_far = Batch { pixels: standing.pixels.clone(), ..scenario.batch.clone() }.pick(&survivors);
-            let worse = harm(&attacked, criterion).greater(harm(&scenario.on(&so_far), criterion));
-            let worse = read_bools(worse)?;
+            let [before, after] = [&so_far, &attacked].map(|batch| answers(&scenario.on(batch), criterion));
+            let harm = |logits: &ExitLogits| mean_over_exits(&Loss::CrossEntropy, logits, &attacked.labels);
+            let worse = read_bools(harm(&after).greater(harm(&before)))?;
+            let broken = read_bools(criterion.broken(&after, &attacked.labels))?;
             let kept: Vec<usize> = (0..survivors.len()).filter(|&at| broken[at] || worse[at]).collect();
             let rows: Vec<usize> = kept.iter().map(|&at| survivors[at]).collect();
             if !rows.is_empty() {
-                standing.pixels = put(&standing.pixels, &rows, attacked.batch.pick(&kept).pixels);
+                standing.pixels = put(&standing.pixels, &rows, attacked.pick(&kept).pixels);
             }
             let fallen: Vec<usize> = (0..survivors.len()).filter(|&at| broken[at]).map(|at| survivors[at]).collect();
             fallen.iter().for_each(|&row| standing.fates[row] = Fate::Broken(number));
             standing.audit = standing.audit.merge(found.audit);
             spent.broken = fallen.len() as u64;
-            spent.passes = found.passes + Passes::forward(3 * attacked.batch.len());
+            spent.passes = found.passes + Passes::forward(2 * attacked.len());
         }
         standing.spent.push(spent);
         Ok(true)
@@ -213,22 +213,16 @@ pub(crate) fn break_with<M: MultiExit>(
     Ok(Adversarial { pixels, audit, passes })
 }
 
-/// Mean cross-entropy of the exits that a criterion looks at, of each image.
-fn harm<M: MultiExit>(scenario: &Scenario<'_, M>, criterion: &Criterion) -> Tensor<1> {
-    let (model, batch) = (scenario.model, scenario.batch);
-    let exits = match criterion {
-        Criterion::Exit(exit) => vec![*exit],
-        _ => (0..model.exits()).collect(),
-    };
-    mean_over_exits(&Loss::CrossEntropy, &model.forward_at(batch.pixels.clone(), &exits), &batch.labels)
+/// Logits of the exits that a criterion looks at; no other part of the network is run.
+fn answers<M: MultiExit>(scenario: &Scenario<'_, M>, criterion: &Criterion) -> ExitLogits {
+    let pixels = scenario.batch.pixels.clone();
+    match criterion {
+        Criterion::Exit(exit) => scenario.model.forward_at(pixels, &[*exit]),
+        _ => scenario.model.forward(pixels),
+    }
 }
 
 /// Who is broken, by a forward pass of its own.
 pub(crate) fn judge<M: MultiExit>(scenario: &Scenario<'_, M>, criterion: &Criterion) -> Result<Vec<bool>, AttackError> {
-    let (model, batch) = (scenario.model, scenario.batch);
-    let logits = match criterion {
-        Criterion::Exit(exit) => model.forward_at(batch.pixels.clone(), &[*exit]),
-        _ => model.forward(batch.pixels.clone()),
-    };
-    read_bools(criterion.broken(&logits, &batch.labels))
+    read_bools(criterion.broken(&answers(scenario, criterion), &scenario.batch.labels))
 }
