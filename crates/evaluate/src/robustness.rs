@@ -19,7 +19,7 @@ mod table;
 use std::time::Instant;
 
 use burn::tensor::{Device, Tensor, TensorData};
-use neokd_attack::{Batch, Diagnostics, Effort, Scenario, Spent};
+use neokd_attack::{Batch, Criterion, Diagnostics, Effort, Scenario, Spent};
 use neokd_model::policy::Policy;
 use neokd_model::{Frozen, Network};
 
@@ -137,8 +137,13 @@ impl Evaluation<'_> {
         let mut verdicts = self.check(journal, stop, tell)?;
         for checked in &mut verdicts {
             let run = &self.runs[checked.run];
-            self.add_what_runs_showed(run, &clean, &runs, &mut checked.signs)?;
-            if let Some(broken) = self.broken_by_runs(run, &clean, &runs)? {
+            let criterion = run.criterion(self.policy)?;
+            let same: Vec<(Kind, &Found)> = (self.runs.iter().zip(&runs))
+                .filter(|(other, _)| other.is_checked_as(run))
+                .map(|(other, found)| (other.kind(), found))
+                .collect();
+            add_what_runs_showed(run, &criterion, &clean, &same, &mut checked.signs);
+            if let Some(broken) = broken_by_runs(&criterion, &clean, &same, self.checks) {
                 checked.signs = checked.signs.compared(broken);
             }
         }
@@ -152,60 +157,6 @@ impl Evaluation<'_> {
         let attacked = run.attack(attacker, &data.batch, self.policy, key)?;
         let found = Found::of(self.model, data, attacked, self.policy, self.keep_pixels)?;
         Ok(Found { seconds: started.elapsed().as_secs_f64(), ..found })
-    }
-
-    /// The share of the checked images, right without an attack, that the runs at the same radius, on the same objective,
-    /// broke; none where they do not tell.
-    fn broken_by_runs(&self, run: &Run, clean: &Found, runs: &[Found]) -> Result<Option<f64>, Error> {
-        let criterion = run.criterion(self.policy)?;
-        let same = self.runs.iter().zip(runs);
-        let same = same.filter(|(other, _)| other.is_checked_as(run) && other.kind() != Kind::Slowdown);
-        let left = same.filter_map(|(_, found)| found.unbroken(&criterion)).reduce(|sum, bits| sum.and(&bits));
-        Ok(clean.unbroken(&criterion).zip(left).map(|(right, left)| {
-            let pairs = right.0.iter().zip(&left.0).take(self.checks);
-            let (right, left) = pairs
-                .filter(|(right, _)| **right)
-                .fold((0_u64, 0_u64), |(right, still), (_, left)| (right + 1, still + u64::from(*left)));
-            (right - left) as f64 / right.max(1) as f64
-        }))
-    }
-
-    /// Raises signs to what the runs at the same radius, on the same objective, showed on all images.
-    fn add_what_runs_showed(
-        &self,
-        run: &Run,
-        clean: &Found,
-        runs: &[Found],
-        signs: &mut Diagnostics,
-    ) -> Result<(), Error> {
-        let criterion = run.criterion(self.policy)?;
-        let unbroken = |found: &Found| found.unbroken(&criterion).unwrap_or_else(|| found.withstand(run.target));
-        let same: Vec<(Kind, Bits)> = self
-            .runs
-            .iter()
-            .zip(runs)
-            .filter(|(other, _)| other.is_checked_as(run))
-            .map(|(other, found)| (other.kind(), unbroken(found)))
-            .collect();
-        let of = |kinds: &[Kind]| {
-            let found = same.iter().filter(|(kind, _)| kinds.contains(kind)).map(|(_, bits)| bits.clone());
-            found.reduce(|sum, bits| sum.and(&bits))
-        };
-        let sets = self.runs.iter().zip(runs).filter(|(other, _)| other.is_checked_as(run));
-        let by_square = sets.map(|(_, found)| gain_of_square(&found.members)).fold(0.0, f64::max);
-        signs.square_gain = signs.square_gain.max(by_square);
-        let known = unbroken(clean);
-        let Some(gradient) = of(&[Kind::Gradient]).map(|left| left.and(&known)) else {
-            return Ok(());
-        };
-        let gain = |kind: Kind| {
-            let left = of(&[kind]).map_or(gradient.count(), |left| left.and(&gradient).count());
-            (gradient.count() - left) as f64 / known.count().max(1) as f64
-        };
-        signs.square_gain = signs.square_gain.max(gain(Kind::Blind));
-        signs.single_step_gain = signs.single_step_gain.max(gain(Kind::SingleStep));
-        signs.transfer_gain = signs.transfer_gain.max(gain(Kind::Transfer));
-        Ok(())
     }
 
     /// Measures the signs of a masked gradient for every radius and objective that the journal has none for.
@@ -255,6 +206,43 @@ impl Evaluation<'_> {
         let signs = Diagnostics::measure(&Scenario::new(self.model, batch, &about.threat, key), &criterion, effort)?;
         Ok(Signs { verdict: run, checks: self.checks, signs, seconds: started.elapsed().as_secs_f64() })
     }
+}
+
+/// The share of the checked images, the first so many, right without an attack, that the runs at the same radius, on the
+/// same objective, broke; none where they do not tell.
+fn broken_by_runs(criterion: &Criterion, clean: &Found, same: &[(Kind, &Found)], checks: usize) -> Option<f64> {
+    let answers = same.iter().filter(|(kind, _)| *kind != Kind::Slowdown);
+    let left = answers.filter_map(|(_, found)| found.unbroken(criterion)).reduce(|sum, bits| sum.and(&bits))?;
+    let right = Bits(clean.unbroken(criterion)?.0.into_iter().take(checks).collect());
+    Some((right.count() - left.and(&right).count()) as f64 / right.count().max(1) as f64)
+}
+
+/// Raises signs to what the runs at the same radius, on the same objective, showed on all images.
+fn add_what_runs_showed(
+    run: &Run,
+    criterion: &Criterion,
+    clean: &Found,
+    same: &[(Kind, &Found)],
+    signs: &mut Diagnostics,
+) {
+    let by_square = same.iter().map(|(_, found)| gain_of_square(&found.members)).fold(0.0, f64::max);
+    signs.square_gain = signs.square_gain.max(by_square);
+    let unbroken = |found: &Found| found.unbroken(criterion).unwrap_or_else(|| found.withstand(run.target));
+    let left = |kind: Kind| {
+        let found = same.iter().filter(|(other, _)| *other == kind).map(|(_, found)| unbroken(found));
+        found.reduce(|sum, bits| sum.and(&bits))
+    };
+    let known = unbroken(clean);
+    let Some(gradient) = left(Kind::Gradient).map(|left| left.and(&known)) else {
+        return;
+    };
+    let gain = |kind: Kind| {
+        let left = left(kind).map_or(gradient.count(), |left| left.and(&gradient).count());
+        (gradient.count() - left) as f64 / known.count().max(1) as f64
+    };
+    signs.square_gain = signs.square_gain.max(gain(Kind::Blind));
+    signs.single_step_gain = signs.single_step_gain.max(gain(Kind::SingleStep));
+    signs.transfer_gain = signs.transfer_gain.max(gain(Kind::Transfer));
 }
 
 /// What Square broke inside an ordered set, where every gradient attack comes before it, as a share of the images that
