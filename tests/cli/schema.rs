@@ -92,12 +92,10 @@ fn a_report_is_what_the_published_schema_says() {
         ["evaluate", "--json", "--images", "2", "--steps", "1", "--policy", "confidence:0.5", "--checks", "2"];
     let scored = neokd().args(arguments).arg(out.join("weights.safetensors")).output().unwrap();
     assert_success(&scored);
-    let mut with_policy: Value = serde_json::from_str(&stdout(&scored)).unwrap();
+    let with_policy: Value = serde_json::from_str(&stdout(&scored)).unwrap();
     assert!(with_policy["training"].is_null() && with_policy["config"]["training"].is_null());
     assert!(with_policy["policies"].is_array());
     assert!(with_policy["attacks"][1]["verdict"]["level"].is_string());
-    with_policy["verdict"] = json!({"level": "warn", "reasons": ["few images"]});
-    with_policy["attacks"][0]["transfer"] = json!({"rows": [[0.5, null], [1, 0]], "measure": "images"});
     assert_eq!(check(&with_policy), [""; 0]);
 
     let spoiled: [(&str, Value, &str); 6] = [
@@ -106,7 +104,7 @@ fn a_report_is_what_the_published_schema_says() {
         ("seconds", Value::Null, "/seconds: type"),
         ("surprise", json!(1), ": additionalProperties"),
         ("clean", json!({"exits": [{"count": 1}], "mean": 0.5}), "/clean/exits/0: required"),
-        ("verdict", json!({"level": "perhaps"}), "/verdict/level: enum"),
+        ("attacks", json!([{"verdict": {"level": "perhaps"}}]), "/attacks/0/verdict/level: enum"),
     ];
     for (key, value, part) in spoiled {
         let mut report = report.clone();

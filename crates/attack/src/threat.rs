@@ -1,5 +1,7 @@
 //! The threat model: how far a pixel image may be moved.
 
+use std::fmt;
+
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +16,15 @@ pub enum Norm {
     Linf,
     /// Euclidean length of the change of the whole image.
     L2,
+}
+
+impl fmt::Display for Norm {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Self::Linf => "linf",
+            Self::L2 => "l2",
+        })
+    }
 }
 
 /// A ball around the clean image, intersected with the pixel cube `[0, 1]`.

@@ -11,13 +11,12 @@
 
 use std::path::Path;
 
-use burn::tensor::{Int, Tensor};
-use neokd_attack::{Norm, Outcome, Passes};
+use neokd_attack::{Norm, Passes};
 use neokd_datasets::{Values, encode_safetensors};
 use serde::Serialize;
 use serde_json::json;
 
-use crate::robustness::Found;
+use crate::outcome::ImageOutcomes;
 use crate::{Error, files};
 
 const KEY: &str = "neokd.attack";
@@ -51,22 +50,8 @@ pub struct Kept {
     distances: Vec<Vec<f32>>,
 }
 
-impl Kept {
-    /// Adds a batch as it was judged.
-    ///
-    /// # Errors
-    /// [`Error::Device`] if the device could not be read.
-    pub fn add(&mut self, outcome: &Outcome, labels: &Tensor<1, Int>) -> Result<(), Error> {
-        let pixels = outcome.adversarial.pixels.clone().into_data().try_into_vec::<f32>();
-        self.pixels.extend(pixels.map_err(|error| Error::unreadable(&error))?);
-        let right = outcome.logits.correct(labels).swap_dims(0, 1).into_data().convert::<u8>().try_into_vec::<u8>();
-        self.right.extend(right.map_err(|error| Error::unreadable(&error))?);
-        Ok(())
-    }
-}
-
-impl From<Found> for Kept {
-    fn from(found: Found) -> Self {
+impl From<ImageOutcomes> for Kept {
+    fn from(found: ImageOutcomes) -> Self {
         let n = found.whole.right.first().map_or(0, |exit| exit.0.len());
         let of_image = |image: usize| found.whole.right.iter().map(move |exit| u8::from(exit.0[image]));
         let right = (0..n).flat_map(of_image).collect();

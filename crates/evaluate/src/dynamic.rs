@@ -52,40 +52,6 @@ pub fn efficacy(left: &[u64], costs: &[ExitCost]) -> f64 {
     area
 }
 
-/// Counts where images leave under a policy.
-#[derive(Clone, Debug)]
-pub struct Leaving {
-    policy: Policy,
-    right: Vec<bool>,
-    left: Vec<u64>,
-}
-
-impl Leaving {
-    /// Nobody has left yet.
-    pub fn new(policy: Policy, exits: usize) -> Self {
-        Self { policy, right: Vec::new(), left: vec![0; exits] }
-    }
-
-    /// Adds a batch: one `[images * classes]` of probabilities per exit, and the images' labels.
-    pub fn add(&mut self, probabilities: &[Vec<f32>], labels: &[usize]) {
-        for (image, label) in labels.iter().enumerate() {
-            let answer = decide(probabilities, labels.len(), image, &self.policy);
-            self.left[answer.exit] += 1;
-            self.right.push(answer.label == *label);
-        }
-    }
-
-    /// Accuracy and cost of everything added.
-    pub fn finish(&self, costs: &[ExitCost]) -> Dynamic {
-        Dynamic::new(self.right.iter().filter(|right| **right).count() as u64, self.left.clone(), costs)
-    }
-
-    /// Per image added, whether it was answered correctly.
-    pub fn right(&self) -> &[bool] {
-        &self.right
-    }
-}
-
 /// What becomes of one of `images` images, given `[images * classes]` of probabilities per exit.
 pub(crate) fn decide(probabilities: &[Vec<f32>], images: usize, image: usize, policy: &Policy) -> Answer {
     let row = |exit: &'_ Vec<f32>| -> std::ops::Range<usize> {

@@ -150,6 +150,12 @@ impl Source<'_> {
     }
 }
 
+impl<'a> From<&'a dyn Images> for Source<'a> {
+    fn from(images: &'a dyn Images) -> Self {
+        Self::Set(Box::new(images))
+    }
+}
+
 impl From<TensorImages> for Source<'_> {
     fn from(images: TensorImages) -> Self {
         match images {

@@ -3,11 +3,13 @@
 //!
 //! ```text
 //! images, batches     images of a set, a tree or a file as tensors, in an order that depends on (seed, epoch) alone
-//! evaluate            accuracy per exit, clean and under attacks
-//! robustness          named attacks: runs, journal, worst case over the set, verdicts
+//! run                 what is asked for: one attack on one objective at one radius
+//! evaluation          the engine: every run on every image, a bit per image, exit and run
+//! outcome, bits       those bits, and what follows from them
+//! journal             finished batches in a file, from which an interrupted evaluation goes on
+//! verdict             whether the numbers are to be believed
 //! dynamic, policy_file   what leaving early costs, and the thresholds for it
-//! reliability, transfer  what confidence is worth, and how attacks carry over between exits
-//! interval, accuracy  a share with its 95 % interval, of every exit
+//! reliability, accuracy, interval   what confidence is worth, of every exit, with 95 % intervals
 //! examples, adversarial_file   attacked images, to be looked at
 //! error, files, stop, seeds    what everything above leans on: one error and exit code a cause, files that are
 //!                     whole or not there, a polite stop, keys of random numbers
@@ -18,21 +20,27 @@
 pub mod accuracy;
 pub mod adversarial_file;
 pub mod batches;
+mod bits;
 pub mod dynamic;
 pub mod error;
-pub mod evaluate;
+pub mod evaluation;
 pub mod examples;
 pub mod files;
 pub mod images;
 pub mod interval;
+pub mod journal;
+mod outcome;
 pub mod policy_file;
 pub mod reliability;
-pub mod robustness;
+pub mod run;
 pub mod seeds;
 pub mod stop;
-mod transfer;
+mod verdict;
 
+pub use bits::Bits;
 pub use error::Error;
+pub use evaluation::{Checked, Evaluation, Progress, Scored};
+pub use outcome::{Answers, ImageOutcomes, Leaving, PerImage};
 
 /// Version of the program that these crates make up.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

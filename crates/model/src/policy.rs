@@ -1,6 +1,6 @@
 //! When to leave: the exit policies of a deployed multi-exit network.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// How an image decides whether an exit's answer is good enough.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 pub enum Rule {
     /// Leave where the largest probability reaches this exit's threshold (MSDNet, Huang et al.
     /// 2018); one threshold per exit but the last, or one for all.
-    Confidence(Vec<f64>),
+    Confidence(#[serde(deserialize_with = "or_infinite")] Vec<f64>),
     /// Leave where the entropy `-sum p log(p + 1e-5)`, in nats, is below the threshold (Triple Wins,
     /// Hu et al. 2020).
     Entropy(f64),
@@ -17,6 +17,12 @@ pub enum Rule {
     Patience(usize),
     /// Always leave at this exit, from 0.
     Fixed(usize),
+}
+
+/// Thresholds, of which JSON writes one that nobody reaches as null.
+fn or_infinite<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<f64>, D::Error> {
+    let thresholds = Vec::<Option<f64>>::deserialize(deserializer)?;
+    Ok(thresholds.into_iter().map(|threshold| threshold.unwrap_or(f64::INFINITY)).collect())
 }
 
 /// A rule, and what it looks at.

@@ -1,8 +1,9 @@
-//! The command `neokd`: arguments, devices, progress and printing; what it does is in the crates below.
+//! The command `neokd`: arguments, devices, progress and printing; [`session`] puts together what the crates below do.
 
 pub mod cli;
 pub mod device;
 pub mod pictures;
 pub mod self_test;
+pub mod session;
 pub mod smoke;
 pub mod threads;

@@ -5,17 +5,17 @@
 
 use std::path::Path;
 
-use burn::tensor::Device;
-use neokd_attack::{Attack, Objective, Pgd};
-use neokd_datasets::DataSplits;
-use neokd_evaluate::evaluate::{Evaluation, Scores};
+use neokd_attack::Objective;
+use neokd_evaluate::Error;
 use neokd_evaluate::stop::Stop;
-use neokd_evaluate::{Error, files};
-use neokd_model::{Frozen, MultiExit, weights};
+use neokd_model::weights;
 use neokd_train::RunConfig;
 use neokd_train::run::checkpoint::{self, TrainingState};
 use neokd_train::run::run_dir::RunDir;
-use neokd_train::training::fit::{Fit, Silent};
+use neokd_train::training::fit::Silent;
+
+use crate::device::Devices;
+use crate::session::{Session, Trial};
 
 const CONFIG: &str = r#"
 seed = 1
@@ -45,38 +45,44 @@ attack = { kind = "pgd", steps = 3, step_size = 0.05 }
 ///
 /// # Errors
 /// [`Error::Smoke`] names the stage that misbehaved; other errors come from the stage itself.
-pub fn run(device: &Device, folder: &Path, say: &mut dyn FnMut(&str, &str) -> Result<(), Error>) -> Result<(), Error> {
+pub fn run(
+    devices: &Devices,
+    folder: &Path,
+    say: &mut dyn FnMut(&str, &str) -> Result<(), Error>,
+) -> Result<(), Error> {
     let config = RunConfig::parse("smoke test", CONFIG, &[])?;
-    let data = neokd_datasets::synthetic(7, 192, 32, 64, [1, 28, 28], 10)?;
+    let data = neokd_datasets::synthetic(7, 192, 32, 64, [1, 28, 28], 10)?.boxed();
+    let session = Session { config: &config, data: &data, devices };
 
-    let (whole, _) = train(&config, &data, device, &folder.join("whole"), &Stop::default())?;
+    let whole = train(&session, &folder.join("whole"), &Stop::default())?;
     say("train", &format!("{} steps", whole.progress.step))?;
 
     let interrupted = folder.join("interrupted");
-    match train(&config, &data, device, &interrupted, &Stop::after_step(4)) {
+    match train(&session, &interrupted, &Stop::after_step(4)) {
         Err(Error::Interrupted { step: 4, .. }) => {}
         other => return Err(Error::Smoke(format!("interrupt: expected a stop after step 4, got {}", outcome(other)))),
     }
-    let (resumed, run) = resume(device, &data, &interrupted)?;
+    let (run, _) = RunDir::open(&interrupted)?;
+    let mut resumed = session.go_on(&run)?;
+    session.train(&run, &mut resumed, &Stop::default(), &mut Silent)?;
     let (expected, found) = (weights::collect(&whole.model), weights::collect(&resumed.model));
     let same = matches!((&expected, &found), (Ok(expected), Ok(found)) if expected == found);
     require(same, "resume: weights differ from the uninterrupted run; results on this device are not repeatable")?;
     say("checkpoint and resume", "weights equal the uninterrupted run's, bit for bit")?;
 
     let before = weights::collect(&resumed.model).map_err(|error| Error::Smoke(error.to_string()))?;
-    let scores = attack(&config, &data, &resumed.model, device)?;
+    let trial = Trial::of(&config, &[Objective::Average, Objective::MaxAverage]);
+    let (report, _) = session.evaluate(resumed.judged(), &trial, None, &mut |evaluation| evaluation.run())?;
     let after = weights::collect(&resumed.model).map_err(|error| Error::Smoke(error.to_string()))?;
     require(before == after, "attack: it changed the network")?;
-    let largest = scores.attacks.iter().map(|attack| attack.audit.largest).fold(0.0, f64::max);
+    let largest = report.attacks.iter().map(|attack| attack.audit.largest).fold(0.0, f64::max);
     say("attack", &format!("largest change {largest:.4} of {}", config.threat.epsilon))?;
 
-    let clean = scores.clean.last().map_or(0.0, |share| share.value);
+    let clean = report.clean.exits.last().map_or(0.0, |share| share.value);
     require(clean > 0.2, &format!("evaluate: clean accuracy {clean:.2} is no better than guessing"))?;
     say("evaluate", &format!("clean accuracy of the last exit {:.0} %, n {}", 100.0 * clean, data.test.len()))?;
 
-    let bytes = weights::encode_network(&config.model, &resumed.model).map_err(Error::weights(&run.weights_path()))?;
-    files::write_atomically(&run.weights_path(), &bytes)?;
-    let (_, read_back) = checkpoint::load_network(&run.weights_path(), device)?;
+    let (_, read_back) = checkpoint::load_network(&run.weights_path(), &devices.first)?;
     let read_back = weights::collect(&read_back).map_err(|error| Error::Smoke(error.to_string()))?;
     require(read_back == before, "weights: reading back gave other values")?;
     say("weights", "read back equal")?;
@@ -85,41 +91,10 @@ pub fn run(device: &Device, folder: &Path, say: &mut dyn FnMut(&str, &str) -> Re
     say("embedded MNIST", &format!("{} training, {} test images", mnist.train.len(), mnist.test.len()))
 }
 
-fn train(
-    config: &RunConfig,
-    data: &DataSplits,
-    device: &Device,
-    folder: &Path,
-    stop: &Stop,
-) -> Result<(TrainingState, RunDir), Error> {
-    let run = RunDir::create(folder, config)?;
-    let mut state = TrainingState::start(config, device);
-    Fit::new(config, data, device)?.run(&mut state, &run, stop, &mut Silent)?;
-    Ok((state, run))
-}
-
-fn resume(device: &Device, data: &DataSplits, folder: &Path) -> Result<(TrainingState, RunDir), Error> {
-    let (run, config) = RunDir::open(folder)?;
-    let mut state = TrainingState::load(&config, &run.checkpoint_path(), device)?;
-    Fit::new(&config, data, device)?.run(&mut state, &run, &Stop::default(), &mut Silent)?;
-    Ok((state, run))
-}
-
-fn attack<M: MultiExit>(config: &RunConfig, data: &DataSplits, model: &M, device: &Device) -> Result<Scores, Error> {
-    let pgd = Pgd { steps: 3, step_size: 0.05, random_start: true, restarts: 1 };
-    let attacks = [Objective::Average, Objective::MaxAverage].map(|objective| Attack::new(objective, pgd));
-    Evaluation {
-        model: &Frozen::new(model),
-        set: &data.test,
-        images: data.test.len(),
-        batch_size: 32,
-        attacks: &attacks,
-        threat: &config.threat,
-        key: 1,
-        policies: &[],
-        device,
-    }
-    .run(&mut |_| {})
+fn train(session: &Session<'_>, folder: &Path, stop: &Stop) -> Result<TrainingState, Error> {
+    let (run, mut state) = session.start(folder)?;
+    session.train(&run, &mut state, stop, &mut Silent)?;
+    Ok(state)
 }
 
 fn require(holds: bool, otherwise: &str) -> Result<(), Error> {

@@ -5,10 +5,9 @@ use std::fmt::Write as _;
 
 use neokd_evaluate::{Error, files};
 use neokd_train::run::run_dir::RunDir;
-use serde_json::Value;
 
-use crate::document::Document;
 use crate::markdown::{exits, plain};
+use crate::report::Report;
 use crate::run::Run;
 
 /// Writes the card of a run beside its weights.
@@ -29,7 +28,7 @@ pub fn write(run: &Run) -> Result<(), Error> {
     files::write_atomically(&folder.card_path(), text(run, document, &digest).as_bytes())
 }
 
-fn text(run: &Run, document: &Document, digest: &str) -> String {
+fn text(run: &Run, document: &Report, digest: &str) -> String {
     let setting = |pointer: &str| plain(&run.setting(pointer));
     let mut card = format!(
         "# {}\n\nAn image classifier with {} exits: it can answer early, at an exit that is sure enough, and it was \
@@ -37,7 +36,7 @@ fn text(run: &Run, document: &Document, digest: &str) -> String {
         plain(&run.name),
         document.costs.len()
     );
-    let trust = document.data.pointer("/provenance/trust").and_then(Value::as_str).unwrap_or("unknown");
+    let trust = document.data.trust().unwrap_or("unknown".to_string());
     let complete = document.training.as_ref().map(|training| {
         let (step, planned) = (training.progress.step, training.planned_steps);
         if training.complete {
@@ -46,7 +45,7 @@ fn text(run: &Run, document: &Document, digest: &str) -> String {
             format!("unfinished, {step} of {planned} steps")
         }
     });
-    let versions = document.versions.as_ref();
+    let versions = &document.versions;
     let facts = [
         ("Network", setting("/model/kind")),
         ("Classes", setting("/model/classes")),
@@ -59,14 +58,14 @@ fn text(run: &Run, document: &Document, digest: &str) -> String {
         ("Threat", format!("{} {}", setting("/threat/norm"), setting("/threat/epsilon"))),
         ("Training", complete.unwrap_or_else(|| "unknown".to_string())),
         ("Seed", setting("/seed")),
-        ("Made with", versions.map_or(String::new(), |of| format!("neokd {}, Burn {}", of.neokd, of.burn))),
+        ("Made with", format!("neokd {}, Burn {}", versions.neokd, versions.burn)),
         ("Weights", format!("weights.safetensors, SHA-256 `{digest}`")),
     ];
     for (name, fact) in facts.iter().filter(|(_, fact)| !fact.is_empty()) {
         let _ = writeln!(card, "- {name}: {fact}");
     }
-    if let Some(verdict) = document.verdict() {
-        let _ = writeln!(card, "- Verdict: **{}** {}", verdict.level.name(), plain(&verdict.sentences().join("; ")));
+    if let Some((level, sentences)) = document.verdict() {
+        let _ = writeln!(card, "- Verdict: **{level}** {}", plain(&sentences.join("; ")));
     }
     let _ = write!(
         card,

@@ -6,7 +6,7 @@ use neokd_evaluate::interval::Share;
 use serde::{Deserialize, Serialize};
 
 use crate::comparison::{Group, groups};
-use crate::document::{AttackResult, Document};
+use crate::report::{AttackReport, Report};
 use crate::run::Run;
 
 /// Version of the schema of `compare.json`.
@@ -19,7 +19,7 @@ pub fn targets(exits: usize) -> Vec<Objective> {
 }
 
 /// Whether a report has everything that a comparison needs.
-pub fn is_enough(document: &Document) -> bool {
+pub fn is_enough(document: &Report) -> bool {
     let exits = document.costs.len();
     let complete = document.training.as_ref().is_some_and(|training| training.complete);
     let of_all_exits = |shares: &[Share]| shares.len() == exits;
@@ -137,7 +137,7 @@ impl Comparison {
     /// Puts together the runs that have everything that a comparison needs and that were attacked as the first of
     /// these; a run's method is [`Run::method`].
     pub fn of(runs: &[Run]) -> Self {
-        let enough: Vec<(&Run, &Document)> = runs
+        let enough: Vec<(&Run, &Report)> = runs
             .iter()
             .filter_map(|run| Some((run, run.document.as_ref().filter(|document| is_enough(document))?)))
             .collect();
@@ -197,7 +197,7 @@ impl Comparison {
 impl MethodResult {
     /// Of runs that all have everything that a comparison needs.
     fn of(group: &Group<'_>) -> Self {
-        let found: Vec<(&Run, &Document)> =
+        let found: Vec<(&Run, &Report)> =
             group.runs.iter().filter_map(|run| Some((*run, run.document.as_ref()?))).collect();
         let measured: Vec<Vec<(&str, Vec<f64>)>> = found.iter().map(|(_, document)| measure(document)).collect();
         let names: Vec<&str> =
@@ -223,18 +223,18 @@ impl MethodResult {
     }
 }
 
-fn under(document: &Document, target: Objective) -> Option<&AttackResult> {
+fn under(document: &Report, target: Objective) -> Option<&AttackReport> {
     document.attacks.iter().find(|attack| attack.objective == target.to_string())
 }
 
 /// How each attack of a comparison was run.
-fn settings(document: &Document) -> Vec<Option<String>> {
+fn settings(document: &Report) -> Vec<Option<String>> {
     let attack = |target| under(document, target).map(|attack| format!("{}, {}", attack.label(), attack.setting()));
     targets(document.costs.len()).into_iter().map(attack).collect()
 }
 
 /// The measures of one run, each with a value per exit.
-fn measure(document: &Document) -> Vec<(&'static str, Vec<f64>)> {
+fn measure(document: &Report) -> Vec<(&'static str, Vec<f64>)> {
     let values = |shares: &[Share]| shares.iter().map(|share| share.value).collect::<Vec<f64>>();
     let exits = document.costs.len();
     let attacked = |target| under(document, target).map_or_else(Vec::new, |attack| values(&attack.accuracy.exits));
@@ -253,7 +253,7 @@ fn measure(document: &Document) -> Vec<(&'static str, Vec<f64>)> {
 }
 
 /// Row: the attacked exit; column: the measured one.
-fn transfer(document: &Document) -> Vec<Vec<f64>> {
+fn transfer(document: &Report) -> Vec<Vec<f64>> {
     let row = |exit| under(document, Objective::Single(exit)).map(|attack| &attack.fooled);
     let rows = (0..document.costs.len()).filter_map(row);
     rows.map(|fooled| fooled.iter().map(|share| share.value).collect()).collect()

@@ -3,7 +3,7 @@
 
 use neokd_evaluate::accuracy::Accuracy;
 
-use crate::document::{AttackResult, Document};
+use crate::report::{AttackReport, Report};
 use crate::run::Run;
 
 /// Runs as rows, clean accuracy and attacks as columns.
@@ -57,12 +57,12 @@ pub struct Spread {
 }
 
 impl Column {
-    fn of(attack: &AttackResult) -> Self {
+    fn of(attack: &AttackReport) -> Self {
         Self { label: attack.label(), setting: attack.setting() }
     }
 
     /// This attack's result on a run.
-    pub fn result<'a>(&self, run: &'a Run) -> Option<&'a AttackResult> {
+    pub fn result<'a>(&self, run: &'a Run) -> Option<&'a AttackReport> {
         run.documents().flat_map(|document| &document.attacks).find(|attack| Self::of(attack) == *self)
     }
 }
@@ -106,7 +106,7 @@ impl<'a> Comparison<'a> {
     pub fn of(runs: &'a [Run]) -> Self {
         let mut attacks = Vec::new();
         let main = runs.iter().filter_map(|run| run.document.as_ref());
-        for attack in main.chain(runs.iter().flat_map(|run| &run.further)).flat_map(Document::on_the_whole) {
+        for attack in main.chain(runs.iter().flat_map(|run| &run.further)).flat_map(Report::on_the_whole) {
             let column = Column::of(attack);
             if !attacks.contains(&column) {
                 attacks.push(column);
@@ -151,7 +151,7 @@ impl<'a> Comparison<'a> {
     pub fn caution(&self) -> Option<String> {
         let differ = |values: Vec<String>| values.windows(2).any(|pair| pair[0] != pair[1]);
         let documents = || self.runs.iter().filter_map(|run| run.document.as_ref());
-        let data = documents().map(|document| document.data["test_digest"].to_string()).collect();
+        let data = documents().map(|document| document.data.test_digest.clone()).collect();
         if differ(data) {
             return Some("The runs were tested on different images, so their numbers do not compare.".to_string());
         }

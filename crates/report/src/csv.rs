@@ -2,8 +2,8 @@
 
 use neokd_evaluate::interval::Share;
 
-use crate::document::{AttackResult, Document};
 use crate::figures::policy_name;
+use crate::report::{AttackReport, Report, WorstReport};
 use crate::run::Run;
 
 const HEAD: &str = "run,method,seed,data,attack,norm,epsilon,steps,step_size,restarts,policy,exit,multiply_adds,\
@@ -12,6 +12,7 @@ const HEAD: &str = "run,method,seed,data,attack,norm,epsilon,steps,step_size,res
 /// What `attack` says of images that are answered correctly whatever was tried, and of exits attacked alone.
 const ALL: &str = "all";
 const OWN: &str = "own exit";
+const WORST: &str = "worst case";
 
 /// All accuracies of all runs. `attack` is empty for clean images, `policy` where an exit answers every image, `exit`
 /// where a policy chooses it.
@@ -25,30 +26,41 @@ pub fn text(runs: &[Run]) -> String {
     text
 }
 
-fn rows(run: &Run, document: &Document, text: &mut String) {
+fn rows(run: &Run, document: &Report, text: &mut String) {
     let whose = [run.name.clone(), run.method(), document.seed.to_string(), run.setting("/data/name")];
     let clean = (vec![String::new(); 6], &document.clean, &document.policies);
     let attacks = document.attacks.iter().map(|attack| (attack_fields(attack), &attack.accuracy, &attack.policies));
-    for (attack, accuracy, policies) in std::iter::once(clean).chain(attacks) {
+    let none = Vec::new();
+    let worst = document.worst.iter().map(|worst| (worst_fields(worst), &worst.accuracy, &none));
+    for (attack, accuracy, policies) in std::iter::once(clean).chain(attacks).chain(worst) {
         let beginning: Vec<String> = whose.iter().cloned().chain(attack).collect();
         for (exit, share) in accuracy.exits.iter().enumerate() {
             let cost = document.costs.get(exit).map_or(String::new(), |cost| cost.multiply_adds.to_string());
             line(text, &beginning, [String::new(), exit.to_string(), cost], share);
         }
         for found in policies {
-            let middle = [policy_name(found), String::new(), found.multiply_adds.to_string()];
-            line(text, &beginning, middle, &found.accuracy);
+            let middle = [policy_name(found), String::new(), found.found.multiply_adds.to_string()];
+            line(text, &beginning, middle, &found.found.accuracy);
             if let Some(robust) = &found.robust {
                 line(text, &of_several(&beginning, ALL), [policy_name(found), String::new(), String::new()], robust);
             }
         }
     }
-    for attack in &document.attacks {
-        let beginning: Vec<String> = whose.iter().cloned().chain(attack_fields(attack)).collect();
-        let own = attack.own.iter().enumerate().filter_map(|(exit, own)| Some((OWN, exit.to_string(), own.as_ref()?)));
-        let everywhere = attack.any_exit.iter().map(|share| (ALL, String::new(), share));
+    let attacks = document.attacks.iter().map(|attack| (attack_fields(attack), &attack.own, attack.any_exit.as_ref()));
+    let worst = document.worst.iter().map(|worst| (worst_fields(worst), &worst.own, Some(&worst.any_exit)));
+    for (fields, own, everywhere) in attacks.chain(worst) {
+        let beginning: Vec<String> = whose.iter().cloned().chain(fields).collect();
+        let own = own.iter().enumerate().filter_map(|(exit, own)| Some((OWN, exit.to_string(), own.as_ref()?)));
+        let everywhere = everywhere.map(|share| (ALL, String::new(), share));
         for (what, exit, share) in own.chain(everywhere) {
             line(text, &of_several(&beginning, what), [String::new(), exit, String::new()], share);
+        }
+    }
+    let deployed = document.deployed().map(policy_name).unwrap_or_default();
+    for worst in &document.worst {
+        if let Some(share) = &worst.deployed {
+            let beginning: Vec<String> = whose.iter().cloned().chain(worst_fields(worst)).collect();
+            line(text, &beginning, [deployed.clone(), String::new(), String::new()], share);
         }
     }
 }
@@ -63,16 +75,20 @@ fn of_several(beginning: &[String], what: &str) -> Vec<String> {
     beginning
 }
 
-fn attack_fields(attack: &AttackResult) -> Vec<String> {
-    let number = |value: Option<f64>| value.map_or(String::new(), |value| value.to_string());
-    let count = |value: Option<u64>| value.map_or(String::new(), |value| value.to_string());
+fn worst_fields(worst: &WorstReport) -> Vec<String> {
+    let mut fields = vec![WORST.to_string(), worst.norm.to_string(), worst.epsilon.to_string()];
+    fields.resize(6, String::new());
+    fields
+}
+
+fn attack_fields(attack: &AttackReport) -> Vec<String> {
     vec![
         attack.label(),
-        attack.norm.clone(),
-        number(attack.epsilon),
-        count(attack.steps),
-        number(attack.step_size),
-        count(attack.restarts),
+        attack.norm.to_string(),
+        attack.epsilon.to_string(),
+        attack.steps.to_string(),
+        attack.step_size.map_or(String::new(), |length| length.to_string()),
+        attack.restarts.to_string(),
     ]
 }
 

@@ -1,5 +1,6 @@
 //! Which charts a run and a comparison have. A chart is there if its numbers are.
 
+use neokd_attack::Norm;
 use neokd_evaluate::interval::Share;
 use neokd_evaluate::reliability::{BINS, Calibration};
 use neokd_train::run::metrics::ValidationRecord;
@@ -7,8 +8,8 @@ use neokd_train::run::metrics::ValidationRecord;
 use crate::chart::{Axis, BarChart, HeatMap, LineChart, Point, Series};
 use crate::compare::{self, MethodResult};
 use crate::comparison::{Column, Comparison, groups};
-use crate::document::{AttackResult, Document, FOOLED, PolicyResult, pixel_units};
 use crate::history::Term;
+use crate::report::{AttackReport, FOOLED, PolicyReport, Report, TransferReport, pixel_units};
 use crate::run::Run;
 
 /// Lines that a chart of several runs can hold before it shows methods, and methods that it can hold.
@@ -59,7 +60,7 @@ fn percent(share: &Share, x: f64) -> Point {
     Point { x, y: 100.0 * share.value, interval: Some([100.0 * share.low, 100.0 * share.high]) }
 }
 
-fn millions(document: &Document, exit: usize) -> f64 {
+fn millions(document: &Report, exit: usize) -> f64 {
     document.costs.get(exit).map_or(f64::NAN, |cost| cost.multiply_adds as f64 / 1e6)
 }
 
@@ -74,7 +75,7 @@ const AT_ZERO: &str = "Epsilon 0 is the clean accuracy; of several attempts with
 /// More looks at validation images than this are thinned out.
 const LOOKS: usize = 150;
 
-fn anytime(document: &Document) -> Option<Figure> {
+fn anytime(document: &Report) -> Option<Figure> {
     let attacked = document.on_the_whole().map(|attack| (with_threat(attack), &attack.accuracy));
     let series = std::iter::once(("clean".to_string(), &document.clean)).chain(attacked).enumerate();
     let series = series.map(|(look, (name, accuracy))| {
@@ -95,7 +96,7 @@ fn anytime(document: &Document) -> Option<Figure> {
     line_figure("exits", Topic::Accuracy, caption, &chart)
 }
 
-fn with_threat(attack: &AttackResult) -> String {
+fn with_threat(attack: &AttackReport) -> String {
     format!("{}, {}", attack.label(), attack.threat())
 }
 
@@ -105,7 +106,7 @@ fn strength(run: &Run) -> Option<Figure> {
     let mut series: Vec<Series> = Vec::new();
     for (index, attack) in document.on_the_whole().enumerate() {
         let name = format!("{}, {}", attack.label(), attack.norm);
-        if let Some(points) = over_radii(run, &attack.label(), &attack.norm)
+        if let Some(points) = over_radii(run, &attack.label(), attack.norm)
             && series.iter().all(|series| series.name != name)
         {
             series.push(Series { name, points, look: index + 1 });
@@ -121,12 +122,12 @@ fn strength(run: &Run) -> Option<Figure> {
 }
 
 /// Mean accuracy of a run under one attack with several radii, from the clean images on.
-fn over_radii(run: &Run, label: &str, norm: &str) -> Option<Vec<Point>> {
+fn over_radii(run: &Run, label: &str, norm: Norm) -> Option<Vec<Point>> {
     let clean = run.document.as_ref()?.clean.mean;
     let attacks = run.documents().flat_map(|document| &document.attacks);
     let mut points: Vec<Point> = attacks
         .filter(|attack| attack.label() == label && attack.norm == norm)
-        .filter_map(|attack| Some(Point { x: attack.epsilon?, y: 100.0 * attack.accuracy.mean, interval: None }))
+        .map(|attack| Point { x: attack.epsilon, y: 100.0 * attack.accuracy.mean, interval: None })
         .filter(|point| point.x > 0.0)
         .collect();
     // Of several attempts with the same radius, the strongest.
@@ -138,7 +139,7 @@ fn over_radii(run: &Run, label: &str, norm: &str) -> Option<Vec<Point>> {
 }
 
 /// How far each exit's confidence is from its accuracy.
-fn calibration(document: &Document) -> Option<Figure> {
+fn calibration(document: &Report) -> Option<Figure> {
     let attacked = document.on_the_whole().map(|attack| (with_threat(attack), &attack.calibration));
     let named = std::iter::once(("clean".to_string(), &document.calibration)).chain(attacked);
     let percent = |exits: &Vec<Calibration>| exits.iter().map(|exit| 100.0 * exit.error).collect::<Vec<f64>>();
@@ -163,9 +164,10 @@ fn calibration(document: &Document) -> Option<Figure> {
     })
 }
 
-fn budget_points(policies: &[PolicyResult], ensemble: bool) -> Vec<Point> {
+fn budget_points(policies: &[PolicyReport], ensemble: bool) -> Vec<Point> {
     let chosen = policies.iter().filter(|found| is_ensemble(found) == ensemble);
-    let mut points: Vec<Point> = chosen.map(|found| percent(&found.accuracy, found.multiply_adds / 1e6)).collect();
+    let mut points: Vec<Point> =
+        chosen.map(|found| percent(&found.found.accuracy, found.found.multiply_adds / 1e6)).collect();
     points.sort_by(|a, b| a.x.total_cmp(&b.x));
     // Whiskers on a crowded curve hide it.
     if points.len() > 12 {
@@ -174,11 +176,11 @@ fn budget_points(policies: &[PolicyResult], ensemble: bool) -> Vec<Point> {
     points
 }
 
-fn is_ensemble(found: &PolicyResult) -> bool {
-    found.policy["ensemble"].as_bool().unwrap_or(false)
+fn is_ensemble(found: &PolicyReport) -> bool {
+    found.policy.ensemble
 }
 
-fn budget(document: &Document) -> Option<Figure> {
+fn budget(document: &Report) -> Option<Figure> {
     if document.policies.len() < 2 {
         return None;
     }
@@ -207,22 +209,22 @@ fn budget(document: &Document) -> Option<Figure> {
 }
 
 /// Where images leave under the deployed policy.
-fn leaving(document: &Document) -> Option<Figure> {
+fn leaving(document: &Report) -> Option<Figure> {
     let clean = document.deployed()?;
-    let shares = |found: &PolicyResult| -> Vec<f64> {
-        let all: u64 = found.left.iter().sum();
-        found.left.iter().map(|count| 100.0 * *count as f64 / all.max(1) as f64).collect()
+    let shares = |found: &PolicyReport| -> Vec<f64> {
+        let all: u64 = found.found.left.iter().sum();
+        found.found.left.iter().map(|count| 100.0 * *count as f64 / all.max(1) as f64).collect()
     };
     let attacked = document.on_the_whole().filter_map(|attack| Some((with_threat(attack), attack.under(clean)?)));
     let series: Vec<(String, Vec<f64>)> = std::iter::once(("clean".to_string(), clean))
         .chain(attacked)
-        .map(|(name, found)| (format!("{name}: {:.2} M", found.multiply_adds / 1e6), shares(found)))
+        .map(|(name, found)| (format!("{name}: {:.2} M", found.found.multiply_adds / 1e6), shares(found)))
         .collect();
     let chart = BarChart {
         title: "Where images leave".to_string(),
         x: "exit".to_string(),
         y: "images in %".to_string(),
-        groups: (0..clean.left.len()).map(|exit| exit.to_string()).collect(),
+        groups: (0..clean.found.left.len()).map(|exit| exit.to_string()).collect(),
         series,
     };
     let caption = format!(
@@ -233,22 +235,23 @@ fn leaving(document: &Document) -> Option<Figure> {
     Some(Figure { name: "leaving".to_string(), topic: Topic::Budget, caption, svg: chart.svg() })
 }
 
-fn transfer(document: &Document) -> Vec<Figure> {
-    let singles = document.transfer_of_singles();
-    let whole = document.transfer.iter().chain(&singles).map(|transfer| (None, transfer));
+fn transfer(document: &Report) -> Vec<Figure> {
     let attacks = document.attacks.iter().filter_map(|attack| Some((Some(attack), attack.transfer.as_ref()?)));
-    let figures = whole.chain(attacks).enumerate().map(|(index, (attack, transfer))| {
+    let mut found: Vec<(Option<&AttackReport>, &TransferReport)> = attacks.collect();
+    // Attacks on single exits say the same again, unless they are others.
+    let said = |rows: &Vec<Vec<Share>>| found.iter().any(|(_, transfer)| transfer.rows == *rows);
+    let singles = document.transfer_of_singles().filter(|transfer| !said(&transfer.rows));
+    found.extend(singles.iter().map(|transfer| (None, transfer)));
+    let figures = found.into_iter().enumerate().map(|(index, (attack, transfer))| {
         let title = attack.map_or(String::new(), |attack| format!(", {}", with_threat(attack)));
+        let percent = |row: &Vec<Share>| row.iter().map(|share| 100.0 * share.value).collect();
         let chart = HeatMap {
             title: format!("Transfer between exits{title}"),
             rows: "attacked exit".to_string(),
             columns: "answering exit".to_string(),
-            values: transfer.percent(),
+            values: transfer.rows.iter().map(percent).collect(),
         };
-        let caption = match transfer.meaning() {
-            Some(measure) => format!("Numbers are {measure}, in %."),
-            None => "Numbers are shares of images in %, as in report.json.".to_string(),
-        };
+        let caption = format!("Numbers are {}, in %.", transfer.measure);
         let name = if index == 0 { "transfer".to_string() } else { format!("transfer-{index}") };
         Figure { name, topic: Topic::Transfer, caption, svg: chart.svg() }
     });
@@ -345,7 +348,7 @@ pub fn of_methods(comparison: &compare::Comparison) -> Vec<Figure> {
 /// The charts of several runs together.
 pub fn of_comparison(comparison: &Comparison<'_>) -> Vec<Figure> {
     let strongest = comparison.strongest();
-    let exits = |document: &Document, accuracy: &neokd_evaluate::accuracy::Accuracy| -> Vec<Point> {
+    let exits = |document: &Report, accuracy: &neokd_evaluate::accuracy::Accuracy| -> Vec<Point> {
         let shares = accuracy.exits.iter().enumerate();
         shares.map(|(exit, share)| percent(share, millions(document, exit))).collect()
     };
@@ -364,7 +367,7 @@ pub fn of_comparison(comparison: &Comparison<'_>) -> Vec<Figure> {
         Some(points.collect())
     };
     let budgets =
-        |policies: &[PolicyResult]| (policies.len() > 1).then(|| budget_points(policies, is_ensemble(&policies[0])));
+        |policies: &[PolicyReport]| (policies.len() > 1).then(|| budget_points(policies, is_ensemble(&policies[0])));
     let name = strongest.map(|column| format!("{}, {}", column.label, column.setting)).unwrap_or_default();
     let mean_cost = format!("mean {COST}");
     let accuracy = "accuracy in %";
@@ -379,7 +382,7 @@ pub fn of_comparison(comparison: &Comparison<'_>) -> Vec<Figure> {
         strongest.and_then(|column| {
             let title = format!("{} against epsilon", column.label);
             lines("epsilon", Topic::Accuracy, title, EPSILON, MEAN, &|run| {
-                over_radii(run, &column.label, &column.result(run)?.norm)
+                over_radii(run, &column.label, column.result(run)?.norm)
             })
         }),
         lines("budget-clean", Topic::Budget, "Budgets, clean".to_string(), &mean_cost, accuracy, &|run| {
@@ -451,8 +454,8 @@ fn over_seeds(curves: &[Vec<Point>]) -> Vec<Point> {
 }
 
 /// What a policy does, in words.
-pub fn policy_name(found: &PolicyResult) -> String {
-    let policy = &found.policy;
+pub fn policy_name(found: &PolicyReport) -> String {
+    let policy = serde_json::to_value(&found.policy).unwrap_or_default();
     let together = if is_ensemble(found) { ", exits together" } else { "" };
     let text = match policy["rule"].as_object().and_then(|rule| rule.iter().next()) {
         Some((name, serde_json::Value::Array(thresholds))) if thresholds.len() > 1 => {

@@ -7,15 +7,15 @@ mod tables;
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use neokd_attack::Level;
 use neokd_evaluate::interval::Share;
 use neokd_train::training::plan::human;
-use serde_json::Value;
 
 use crate::chart::{self, escape, number};
 use crate::compare;
 use crate::comparison::{Comparison, Mean, groups};
-use crate::document::{Document, Level, Reason, Verdict};
 use crate::figures::{self, Figure, Topic};
+use crate::report::{AttackReport, Report};
 use crate::run::Run;
 
 const OVER_SEEDS: &str = "Methods over their seeds";
@@ -51,7 +51,7 @@ pub fn page(runs: &[Run]) -> String {
 
 fn single(run: &Run) -> String {
     let mut page = format!("<p class=\"lead\">{}</p>\n", escape(&subtitle(run)));
-    page.push_str(&verdict_box(run.document.as_ref().and_then(Document::verdict).as_ref()));
+    page.push_str(&verdict_box(run.document.as_ref().and_then(Report::verdict).as_ref()));
     page.push_str(&notes(&run.notes));
     if let Some(document) = &run.document {
         page.push_str(&stats(document));
@@ -109,7 +109,7 @@ fn several(runs: &[Run]) -> String {
             escape(&run.name),
             escape(&run.state()),
             escape(&subtitle(run)),
-            verdict_box(run.document.as_ref().and_then(Document::verdict).as_ref()),
+            verdict_box(run.document.as_ref().and_then(Report::verdict).as_ref()),
             notes(&run.notes),
             body_of(run, runs.len() <= RUNS_WITH_PICTURES)
         );
@@ -187,23 +187,22 @@ fn sentence(level: Level) -> &'static str {
     }
 }
 
-fn verdict_box(verdict: Option<&Verdict>) -> String {
-    let Some(verdict) = verdict else { return String::new() };
-    let (class, text) = (verdict.level.name(), sentence(verdict.level));
-    format!("<div class=\"verdict {class}\"><p><b>{text}</b></p>{}</div>\n", list(&verdict.sentences()))
+fn verdict_box(verdict: Option<&(Level, Vec<String>)>) -> String {
+    let Some((level, sentences)) = verdict else { return String::new() };
+    format!("<div class=\"verdict {level}\"><p><b>{}</b></p>{}</div>\n", sentence(*level), list(sentences))
 }
 
 /// The runs whose verdict is not to pass, the worst first; one line if all pass.
 fn worst_verdicts(runs: &[Run]) -> String {
     let judged = runs.iter().filter_map(|run| Some((run, run.document.as_ref()?.verdict()?)));
-    let mut judged: Vec<(&Run, Verdict)> = judged.collect();
-    judged.sort_by_key(|(_, verdict)| std::cmp::Reverse(verdict.level));
-    let Some(worst) = judged.first().map(|(_, verdict)| verdict.level) else { return String::new() };
+    let mut judged: Vec<(&Run, (Level, Vec<String>))> = judged.collect();
+    judged.sort_by_key(|(_, (level, _))| std::cmp::Reverse(*level));
+    let Some(worst) = judged.first().map(|(_, (level, _))| *level) else { return String::new() };
     let lines = judged
         .iter()
-        .filter(|(_, verdict)| verdict.level > Level::Pass)
-        .map(|(run, verdict)| format!("{} ({}): {}", run.name, verdict.level.name(), verdict.sentences().join("; ")));
-    verdict_box(Some(&Verdict { level: worst, reasons: lines.map(Reason::Plain).collect() }))
+        .filter(|(_, (level, _))| *level > Level::Pass)
+        .map(|(run, (level, sentences))| format!("{} ({level}): {}", run.name, sentences.join("; ")));
+    verdict_box(Some(&(worst, lines.collect())))
 }
 
 fn list(items: &[String]) -> String {
@@ -220,7 +219,13 @@ fn notes(notes: &[String]) -> String {
 }
 
 /// One figure: its name and setting, and in `[0, 1]` the value and its interval.
-fn card((name, setting): (&str, &str), verdict: Option<&Verdict>, value: f64, interval: [f64; 2], n: u64) -> String {
+fn card(
+    (name, setting): (&str, &str),
+    verdict: Option<&(Level, Vec<String>)>,
+    value: f64,
+    interval: [f64; 2],
+    n: u64,
+) -> String {
     let [low, high] = interval.map(|end| 100.0 * end);
     format!(
         "<div class=\"stat\"><span class=\"name\">{}{}</span><b>{:.2}<small> %</small></b>\
@@ -233,19 +238,21 @@ fn card((name, setting): (&str, &str), verdict: Option<&Verdict>, value: f64, in
 }
 
 /// The figures that are looked for first: of the deployed system, where there is one, and then of its exits.
-fn stats(document: &Document) -> String {
-    let system = document.of_deployed().into_iter().map(|(name, setting, share, verdict)| {
+fn stats(document: &Report) -> String {
+    let system = document.of_deployed().into_iter().map(|(name, setting, share, attack)| {
         let Share { value, low, high, n, .. } = *share;
-        card((&name, &setting), verdict, value, [low, high], n)
+        let verdict = attack.and_then(AttackReport::judged);
+        card((&name, &setting), verdict.as_ref(), value, [low, high], n)
     });
     let deployed = document.deployed().is_some();
-    let attacks = document.on_the_whole().filter(|attack| !(deployed && attack.objective == "policy")).map(|attack| {
-        (format!("under {}", attack.label()), attack.setting(), &attack.accuracy, attack.verdict.as_ref())
-    });
+    let attacks = document
+        .on_the_whole()
+        .filter(|attack| !(deployed && attack.objective == "policy"))
+        .map(|attack| (format!("under {}", attack.label()), attack.setting(), &attack.accuracy, attack.judged()));
     let clean = ("clean".to_string(), "test images as they are".to_string(), &document.clean, None);
     let exits = std::iter::once(clean).chain(attacks).filter_map(|(name, setting, accuracy, verdict)| {
         let mean = Mean::of(accuracy)?;
-        Some(card((&name, &setting), verdict, mean.value, mean.interval, mean.n))
+        Some(card((&name, &setting), verdict.as_ref(), mean.value, mean.interval, mean.n))
     });
     let cards: String = system.chain(exits).collect();
     let whose = if deployed { "of the deployed system where it says so, else mean" } else { "mean" };
@@ -275,17 +282,15 @@ fn circumstances(run: &Run) -> String {
     if let Some(document) = &run.document {
         rows.push(("device", document.device.clone()));
         if let Some(training) = &document.training {
-            let passes = training.progress.passes.map(|passes| passes_text(passes.forward, passes.backward));
-            let time = training.progress.seconds.map(|seconds| human(Duration::from_secs_f64(seconds.max(0.0))));
-            let parts = [Some(format!("{} steps", training.progress.step)), time, passes];
-            rows.push(("spent on training", parts.into_iter().flatten().collect::<Vec<_>>().join(", ")));
+            let spent = &training.progress;
+            let time = human(Duration::from_secs_f64(spent.seconds.max(0.0)));
+            let passes = passes_text(spent.passes.forward, spent.passes.backward);
+            rows.push(("spent on training", format!("{} steps, {time}, {passes}", spent.step)));
         }
-        let passes = document.passes.map(|passes| passes_text(passes.forward, passes.backward));
-        let time = document.seconds.map(|seconds| human(Duration::from_secs_f64(seconds.max(0.0))));
-        rows.push(("spent on evaluation", [time, passes].into_iter().flatten().collect::<Vec<_>>().join(", ")));
-        if let Some(versions) = &document.versions {
-            rows.push(("versions", format!("neokd {}, Burn {}", versions.neokd, versions.burn)));
-        }
+        let time = human(Duration::from_secs_f64(document.seconds.max(0.0)));
+        let passes = passes_text(document.passes.forward, document.passes.backward);
+        rows.push(("spent on evaluation", format!("{time}, {passes}")));
+        rows.push(("versions", format!("neokd {}, Burn {}", document.versions.neokd, document.versions.burn)));
     }
     let rows: String = rows
         .iter()
@@ -307,30 +312,26 @@ fn lines(text: &str) -> String {
 }
 
 fn data(run: &Run) -> String {
-    let trust = run.document.as_ref().and_then(|document| document.data.pointer("/provenance/trust"));
     let name = run.setting("/data/name");
-    match (trust.and_then(Value::as_str), &run.document) {
-        (Some(trust), Some(document)) => format!("{name} ({trust}), first {} test images", document.n),
-        _ => name,
+    match &run.document {
+        Some(document) => match document.data.trust() {
+            Some(trust) => format!("{name} ({trust}), first {} test images", document.n),
+            None => format!("{name}, first {} images", document.n),
+        },
+        None => name,
     }
 }
 
-fn digests(document: &Document) -> String {
+fn digests(document: &Report) -> String {
     let mut text = String::new();
-    for file in document.data.pointer("/provenance/files").and_then(Value::as_array).into_iter().flatten() {
-        let of = |key: &str| file[key].as_str().unwrap_or_default();
-        let _ = writeln!(text, "{}  {}", of("sha256"), of("name"));
+    for file in document.data.provenance.iter().flat_map(|provenance| &provenance.files) {
+        let _ = writeln!(text, "{}  {}", file.sha256, file.name);
     }
-    if let Some([file, digest]) = document.data["split"].as_array().map(Vec::as_slice) {
-        let _ = writeln!(text, "{}  {}", digest.as_str().unwrap_or_default(), file.as_str().unwrap_or_default());
+    if let Some([file, digest]) = &document.data.split {
+        let _ = writeln!(text, "{digest}  {file}");
     }
-    if let Some(digest) = document.data["test_digest"].as_str() {
-        let _ = writeln!(text, "{digest}  test images and labels");
-    }
-    match text.is_empty() {
-        true => text,
-        false => format!("<details><summary>SHA-256 of the data</summary><pre>{}</pre></details>\n", lines(&text)),
-    }
+    let _ = writeln!(text, "{}  test images and labels", document.data.test_digest);
+    format!("<details><summary>SHA-256 of the data</summary><pre>{}</pre></details>\n", lines(&text))
 }
 
 fn passes_text(forward: u64, backward: u64) -> String {

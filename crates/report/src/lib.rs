@@ -15,7 +15,6 @@ pub mod chart;
 pub mod compare;
 pub mod comparison;
 pub mod csv;
-pub mod document;
 pub mod figures;
 pub mod history;
 pub mod html;

@@ -8,7 +8,7 @@ use neokd_evaluate::Error;
 use serde::Serialize;
 
 use crate::comparison::{Comparison, Mean};
-use crate::document::Document;
+use crate::report::Report;
 use crate::run::{Run, runs_in};
 
 /// A run in one line.
@@ -56,7 +56,7 @@ fn line(folder: &Path) -> Line {
         Ok(run) => run,
         Err(error) => return unreadable(folder, &error),
     };
-    let attacks = run.document.iter().flat_map(Document::on_the_whole).map(|attack| Attacked {
+    let attacks = run.document.iter().flat_map(Report::on_the_whole).map(|attack| Attacked {
         attack: attack.label(),
         setting: attack.setting(),
         mean: attack.accuracy.mean,

@@ -7,9 +7,9 @@ use neokd_evaluate::interval::Share;
 
 use crate::compare::{self, MEASURES, Spread};
 use crate::comparison::{Comparison, Mean};
-use crate::document::{Document, FOOLED, PolicyResult};
 use crate::figures::policy_name;
 use crate::html::LEFT_OUT;
+use crate::report::{FOOLED, PolicyReport, Report};
 use crate::run::Run;
 use crate::table::POLICIES;
 
@@ -115,8 +115,8 @@ fn about(run: &Run) -> String {
         setting("/seed"),
         plain(&run.state())
     );
-    if let Some(verdict) = run.document.as_ref().and_then(Document::verdict) {
-        let _ = writeln!(text, "**Verdict: {}.** {}\n", verdict.level.name(), plain(&verdict.sentences().join("; ")));
+    if let Some((level, sentences)) = run.document.as_ref().and_then(Report::verdict) {
+        let _ = writeln!(text, "**Verdict: {level}.** {}\n", plain(&sentences.join("; ")));
     }
     for note in &run.notes {
         let _ = writeln!(text, "> {}\n", plain(note));
@@ -130,6 +130,7 @@ fn about(run: &Run) -> String {
             text.push_str("\nThe exits, and their mean:\n\n");
         }
         text.push_str(&exits(document));
+        text.push_str(&own_exits(document));
         if document.policies.len() > POLICIES {
             let count = document.policies.len();
             let _ =
@@ -144,11 +145,11 @@ fn about(run: &Run) -> String {
 }
 
 /// Exits by clean and attacks.
-pub(super) fn exits(document: &Document) -> String {
+pub(super) fn exits(document: &Report) -> String {
     let attacks = document.attacks.iter().map(|attack| plain(&format!("{}, {}", attack.label(), attack.setting())));
-    let head = ["exit", "M multiply-adds", "clean"].map(String::from).into_iter().chain(attacks);
-    let columns: Vec<&Accuracy> =
-        std::iter::once(&document.clean).chain(document.attacks.iter().map(|attack| &attack.accuracy)).collect();
+    let worst = document.worst.iter().map(|worst| format!("worst case, {}", worst.threat()));
+    let head = ["exit", "M multiply-adds", "clean"].map(String::from).into_iter().chain(attacks).chain(worst);
+    let columns: Vec<&Accuracy> = document.accuracies().collect();
     let mut rows: Vec<Vec<String>> = Vec::new();
     for exit in 0..document.clean.exits.len() {
         let cost =
@@ -161,13 +162,38 @@ pub(super) fn exits(document: &Document) -> String {
     table(&head.collect::<Vec<_>>(), &rows)
 }
 
-fn policies<'a>(shown: impl IntoIterator<Item = &'a PolicyResult>, document: &Document) -> String {
+/// Each exit under the attacks on it alone, and images that every exit is right about, whatever was tried.
+fn own_exits(document: &Report) -> String {
+    let attacks = document.attacks.iter().filter_map(|attack| {
+        Some((format!("{}, {}", attack.label(), attack.threat()), &attack.own, attack.any_exit.as_ref()?))
+    });
+    let worst =
+        document.worst.iter().map(|worst| (format!("worst case, {}", worst.threat()), &worst.own, &worst.any_exit));
+    let found: Vec<(String, &Vec<Option<Share>>, &Share)> = attacks.chain(worst).collect();
+    if found.is_empty() {
+        return String::new();
+    }
+    let head = std::iter::once("exit".to_string()).chain(found.iter().map(|(name, ..)| plain(name)));
+    let cell = |share: Option<&Share>| share.map_or_else(String::new, Share::with_interval);
+    let row = |exit: usize| {
+        let own = found.iter().map(move |(_, own, _)| cell(own.get(exit).and_then(Option::as_ref)));
+        std::iter::once(exit.to_string()).chain(own).collect::<Vec<String>>()
+    };
+    let everywhere = found.iter().map(|(.., everywhere)| cell(Some(everywhere)));
+    let last = std::iter::once("all exits".to_string()).chain(everywhere).collect();
+    let rows: Vec<Vec<String>> = (0..document.costs.len()).map(row).chain([last]).collect();
+    format!("\nEach exit under the attack on it alone:\n\n{}", table(&head.collect::<Vec<_>>(), &rows))
+}
+
+fn policies<'a>(shown: impl IntoIterator<Item = &'a PolicyReport>, document: &Report) -> String {
     let attacks = document.attacks.iter().flat_map(|attack| [plain(&attack.label()), "M multiply-adds".to_string()]);
     let head = ["policy", "clean", "M multiply-adds"].map(String::from).into_iter().chain(attacks);
     let rows = shown.into_iter().map(|clean| {
         let attacked = document.attacks.iter().map(|attack| attack.under(clean));
         let cells = std::iter::once(Some(clean)).chain(attacked).flat_map(|found| match found {
-            Some(found) => [found.accuracy.with_interval(), format!("{:.2}", found.multiply_adds / 1e6)],
+            Some(PolicyReport { found, .. }) => {
+                [found.accuracy.with_interval(), format!("{:.2}", found.multiply_adds / 1e6)]
+            }
             None => [String::new(), String::new()],
         });
         std::iter::once(plain(&policy_name(clean))).chain(cells).collect()

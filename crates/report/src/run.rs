@@ -8,8 +8,8 @@ use neokd_train::run::run_dir::RunDir;
 use serde_json::Value;
 
 use crate::compare;
-use crate::document::Document;
 use crate::history::History;
+use crate::report::Report;
 
 /// Folders within folders are looked into so deep.
 const DEPTH: usize = 5;
@@ -24,9 +24,9 @@ pub struct Run {
     /// The configuration, as it is written.
     pub config: Value,
     /// `report.json`; absent for a run that was not evaluated yet.
-    pub document: Option<Document>,
+    pub document: Option<Report>,
     /// Further reports in the directory, `report-*.json`: other radii, other attacks.
-    pub further: Vec<Document>,
+    pub further: Vec<Report>,
     /// The curves of training, where there is a log.
     pub history: Option<History>,
     /// Example images, where there are some.
@@ -54,7 +54,7 @@ impl Run {
                 why: "no such file or directory; give a directory that neokd train wrote, or a report.json".to_string(),
             });
         }
-        let document = Document::read(file)?;
+        let document = Report::read(file)?;
         let stem = file.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
         let mut run = Self {
             name: if stem == "report" { file.parent().map_or(stem, name_of) } else { stem },
@@ -72,7 +72,7 @@ impl Run {
 
     fn read_folder(folder: &Path) -> Result<Self, Error> {
         let run = RunDir::at(folder);
-        let document = run.report_path().exists().then(|| Document::read(&run.report_path())).transpose()?;
+        let document = run.report_path().exists().then(|| Report::read(&run.report_path())).transpose()?;
         let config = match &document {
             Some(document) => document.config.clone(),
             None => config_of(&run)?,
@@ -82,7 +82,7 @@ impl Run {
             source: folder.to_path_buf(),
             config,
             document,
-            further: further_reports(folder)?.iter().map(|path| Document::read(path)).collect::<Result<_, _>>()?,
+            further: further_reports(folder)?.iter().map(|path| Report::read(path)).collect::<Result<_, _>>()?,
             history: None,
             examples: None,
             notes: Vec::new(),
@@ -149,7 +149,7 @@ impl Run {
             let (step, planned) = (training.progress.step, training.planned_steps);
             self.notes.push(format!("Evaluated before training was finished, at step {step} of {planned}."));
         }
-        match document.data.pointer("/provenance/trust").and_then(Value::as_str) {
+        match document.data.trust().as_deref() {
             Some("unverified") => {
                 self.notes.push("The data are unverified: their digests are not the published ones.".to_string());
             }
@@ -200,7 +200,7 @@ impl Run {
     }
 
     /// All reports, the main one first.
-    pub fn documents(&self) -> impl Iterator<Item = &Document> {
+    pub fn documents(&self) -> impl Iterator<Item = &Report> {
         self.document.iter().chain(&self.further)
     }
 }

@@ -4,9 +4,10 @@
 mod mlp;
 
 use burn::tensor::Device;
-use neokd_evaluate::{evaluate::Evaluation, stop::Stop};
-use neokd_model::{Backbone, Frozen};
-use neokd_report::report::{Context, Deployment, Report};
+use neokd_datasets::Images;
+use neokd_evaluate::{Evaluation, images::Source, run::Run, stop::Stop};
+use neokd_model::Frozen;
+use neokd_report::report::{About, DataReport, Report, config_of_run};
 use neokd_train::training::fit::{Fit, Silent};
 use neokd_train::{RunConfig, run::checkpoint::TrainingState, run::run_dir::RunDir};
 
@@ -20,22 +21,21 @@ pub(crate) fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut state = TrainingState::start(&config, &device);
     Fit::new(&config, &data, &device)?.run(&mut state, &run, &Stop::default(), &mut Silent)?;
     let model = Frozen::new(&TrainingState::load(&config, &run.checkpoint_path(), &device)?.model);
-    let (threat, attacks) = (config.threat, [config.evaluation.attack.clone()]);
+    let runs = [Run::of(&config.evaluation.attack, &config.threat)];
+    let images = Source::from(&data.test as &dyn Images);
     let evaluation = Evaluation {
-        model: &model,
-        set: &data.test,
-        images: config.evaluation.images,
-        batch_size: 100,
-        attacks: &attacks,
-        threat: &threat,
-        key: 1,
-        policies: &[],
-        device: &device,
+        count: config.evaluation.images,
+        checks: 20,
+        ..Evaluation::new(&model, &images, &runs, config.seed, &device)
     };
-    let scores = evaluation.run(&mut |_| {})?;
-    let costs = config.model.costs();
-    let context = Context { config: &config, data: &data, device: "cpu", costs: &costs, training: None };
-    let report = Report::new(context, &threat, &attacks, &Deployment::default(), scores, 0.0);
+    let about = About {
+        config: config_of_run(&config, true)?,
+        device: "cpu",
+        weights: None,
+        data: DataReport::of(&data),
+        training: None,
+    };
+    let report = Report::new(&evaluation, &evaluation.run()?, about);
     println!("{}", neokd_report::render(&report));
     Ok(())
 }

@@ -5,7 +5,10 @@
 
 use burn::tensor::Device;
 use neokd_attack::{Attack, Objective, Pgd, Threat};
-use neokd_evaluate::evaluate::Evaluation;
+use neokd_datasets::Images;
+use neokd_evaluate::images::Source;
+use neokd_evaluate::run::Run;
+use neokd_evaluate::{Evaluation, ImageOutcomes};
 use neokd_model::{Frozen, ModelConfig, MultiExit, SmallCnnConfig, weights};
 
 pub(crate) fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -16,23 +19,15 @@ pub(crate) fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let data = neokd_datasets::load("mnist", std::path::Path::new(""))?;
     let pgd = Pgd { steps: 10, step_size: 0.02, random_start: true, restarts: 1 };
-    let attacks = [Objective::Average, Objective::MaxAverage].map(|objective| Attack::new(objective, pgd));
-    let scores = Evaluation {
-        model: &Frozen::new(&network),
-        set: &data.test,
-        images: 100,
-        batch_size: 50,
-        attacks: &attacks,
-        threat: &Threat::linf(0.1),
-        key: 1,
-        policies: &[],
-        device: &device,
-    }
-    .run(&mut |_| {})?;
+    let threat = Threat::linf(0.1);
+    let runs =
+        [Objective::Average, Objective::MaxAverage].map(|objective| Run::of(&Attack::new(objective, pgd), &threat));
+    let (model, images) = (Frozen::new(&network), Source::from(&data.test as &dyn Images));
+    let scored = Evaluation { count: 100, ..Evaluation::new(&model, &images, &runs, 1, &device) }.run()?;
     for exit in 0..network.exits() {
-        let attacked = scores.attacks.iter().map(|attack| attack.exits[exit].with_interval());
-        let attacked: Vec<String> = attacked.collect();
-        println!("exit {exit}: {} clean, {} attacked", scores.clean[exit].with_interval(), attacked.join(" and "));
+        let share = |found: &ImageOutcomes| found.whole.right[exit].share().with_interval();
+        let attacked: Vec<String> = scored.runs.iter().map(share).collect();
+        println!("exit {exit}: {} clean, {} attacked", share(&scored.clean), attacked.join(" and "));
     }
     Ok(())
 }

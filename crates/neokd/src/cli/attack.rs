@@ -5,16 +5,16 @@ use std::path::{Path, PathBuf};
 use burn::tensor::Device;
 use neokd_attack::{Knobs, Norm, Objective, SlowdownGoal, Threat, fraction};
 use neokd_evaluate::images::Source;
-use neokd_evaluate::robustness::{
-    self, AttackName, Context, Evaluation, Header, Journal, RobustnessReport, Run, Scored,
-};
+use neokd_evaluate::journal::{Header, Journal};
+use neokd_evaluate::run::{AttackName, Run, plan};
 use neokd_evaluate::stop::Stop;
-use neokd_evaluate::{Error, adversarial_file, files, policy_file};
+use neokd_evaluate::{Error, Evaluation, Scored, adversarial_file, files, policy_file};
 use neokd_model::policy::{Policy, Rule};
-use neokd_model::{Frozen, MultiExit, Network};
+use neokd_model::{Frozen, ModelConfig, MultiExit, Network};
+use neokd_report::report::{About, DataReport, Report, config_of_weights};
 use neokd_train::run::checkpoint::Contents;
 
-use super::progress::RobustnessBar;
+use super::progress::{watched, watched_from};
 use super::{DataFlag, DeviceFlag, Output, norm};
 use crate::device;
 
@@ -101,38 +101,33 @@ pub(super) struct Args {
 pub(super) fn run(args: Args, out: &mut Output) -> Result<(), Error> {
     args.out.as_deref().map_or(Ok(()), |path| files::refuse_existing("--out", path))?;
     let (device, device_name) = device::open(args.device.device)?;
-    let (network, digest) = open(&args.weights, &device)?;
+    let (config, network, digest) = open(&args.weights, &device)?;
+    let model = Frozen::new(&network);
     let policy = deployed(&args, network.exits())?;
     let runs = runs(&args, &network, policy.as_ref())?;
     let sources = Sources::open(&runs, &network, &device)?;
     let (shape, classes) = (network.input_shape(), network.classes());
     let images = Source::open(&args.source, || args.data.folder(), shape, classes)?.of_classes(classes)?;
     let evaluation = Evaluation {
-        model: &Frozen::new(&network),
-        runs: &runs,
         sources: &sources.networks,
-        policy: policy.as_ref(),
-        images: &images,
+        policies: policy.as_slice(),
+        deployed: policy.as_ref().map(|_| 0),
         count: images.count(args.images),
         batch_size: args.batch_size as usize,
-        seed: args.seed,
         checks: args.checks,
         keep_pixels: args.out.is_some(),
-        device: &device,
+        ..Evaluation::new(&model, &images, &runs, args.seed, &device)
     };
     let about = (device_name.as_str(), digest.as_str(), sources.digests.as_slice());
-    let say = (!args.json).then_some((&mut *out, "going on"));
-    let scored = carry_out(&evaluation, about, args.journal.as_deref(), say)?;
-    let context = Context {
+    let scored = go_on(&evaluation, about, args.journal.as_deref(), (!args.json).then_some(&mut *out))?;
+    let about = About {
+        config: config_of_weights(&config, images.name(), args.seed)?,
         device: &device_name,
-        weights: [args.weights.display().to_string(), digest],
-        data: images.name(),
-        seed: args.seed,
-        costs: &network.costs(),
-        policy: policy.as_ref(),
-        runs: &runs,
+        weights: Some([args.weights.display().to_string(), digest]),
+        data: DataReport { provenance: None, split: None, test_digest: images.digest() },
+        training: None,
     };
-    let report = RobustnessReport::new(&context, &scored);
+    let report = Report::new(&evaluation, &scored, about);
     if let Some(path) = &args.out {
         let exits = network.exits();
         let kept = runs.iter().zip(scored.runs).map(|(run, found)| (run.about(&found, exits), found.into()));
@@ -144,40 +139,32 @@ pub(super) fn run(args: Args, out: &mut Output) -> Result<(), Error> {
             let warn = |&epsilon: &f64| Threat { norm: args.norm, epsilon }.warning();
             let notes: String =
                 args.epsilon.iter().filter_map(warn).map(|warning| format!("note: {warning}\n")).collect();
-            out.line(&format!("{notes}{}", robustness::render(&report)))
+            out.line(&format!("{notes}{}", neokd_report::render(&report)))
         }
     }
 }
 
-/// Runs an evaluation with a bar, on from what its journal holds; `say` hears how much that is, after its own words.
-/// `about` is the device's name, the digest of the network and those of other networks, by run.
-pub(super) fn carry_out(
-    evaluation: &Evaluation<'_>,
-    about: (&str, &str, &[Option<String>]),
+/// Runs an evaluation with a bar, on from what its journal holds; `say` hears how much that is. `about` is the device's
+/// name, the digest of the network and those of other networks, by run.
+pub(super) fn go_on(
+    evaluation: &Evaluation<'_, Network>,
+    (device, network, sources): (&str, &str, &[Option<String>]),
     journal: Option<&Path>,
-    say: Option<(&mut Output, &str)>,
+    say: Option<&mut Output>,
 ) -> Result<Scored, Error> {
-    let (mut journal, stop) = match journal {
-        None => (Journal::none(), Stop::default()),
-        Some(path) => {
-            let (device, network, sources) = about;
-            (Journal::open(path, &Header::new(evaluation, device, network, sources))?, Stop::on_signal()?)
-        }
-    };
-    if let Some((out, words)) = say.filter(|_| !journal.is_empty()) {
-        out.line(&format!("{words}: {} batches are in the journal already", journal.len()))?;
+    let Some(path) = journal else { return watched(evaluation) };
+    let mut journal = Journal::open(path, &Header::new(evaluation, device, network, sources))?;
+    if let Some(out) = say.filter(|_| !journal.is_empty()) {
+        out.line(&format!("going on: {} batches are in the journal already", journal.len()))?;
     }
-    let mut bar = RobustnessBar::new(evaluation.count * evaluation.runs.len());
-    let scored = evaluation.run(&mut journal, &stop, &mut |progress| bar.show(progress));
-    bar.finish();
-    scored
+    watched_from(evaluation, &mut journal, &Stop::on_signal()?)
 }
 
 /// A network, and the SHA-256 of its file.
-fn open(path: &Path, device: &Device) -> Result<(Network, String), Error> {
+fn open(path: &Path, device: &Device) -> Result<(ModelConfig, Network, String), Error> {
     let bytes = files::read(path)?;
-    let (_, network) = Contents::<neokd_model::ModelConfig>::decode(path, &bytes)?.network(device)?;
-    Ok((network, neokd_datasets::sha256_hex(&bytes)))
+    let (config, network) = Contents::decode(path, &bytes)?.network(device)?;
+    Ok((config, network, neokd_datasets::sha256_hex(&bytes)))
 }
 
 fn deployed(args: &Args, exits: usize) -> Result<Option<Policy>, Error> {
@@ -213,17 +200,17 @@ fn runs(args: &Args, network: &Network, policy: Option<&Policy>) -> Result<Vec<R
         targets: args.targets,
         goal: args.goal,
     };
-    robustness::plan(&args.attack, &targets, &threats, &knobs, network.classes())
+    plan(&args.attack, &targets, &threats, &knobs, network.classes())
 }
 
 /// The networks that transfers are from, by the place of their runs.
-struct Sources {
-    networks: Vec<Option<Frozen<Network>>>,
-    digests: Vec<Option<String>>,
+pub(super) struct Sources {
+    pub(super) networks: Vec<Option<Frozen<Network>>>,
+    pub(super) digests: Vec<Option<String>>,
 }
 
 impl Sources {
-    fn open(runs: &[Run], target: &Network, device: &Device) -> Result<Self, Error> {
+    pub(super) fn open(runs: &[Run], target: &Network, device: &Device) -> Result<Self, Error> {
         let (mut networks, mut digests) = (Vec::new(), Vec::new());
         for run in runs {
             let AttackName::TransferFrom(path) = &run.name else {
@@ -231,7 +218,7 @@ impl Sources {
                 digests.push(None);
                 continue;
             };
-            let (network, digest) = open(path, device)?;
+            let (_, network, digest) = open(path, device)?;
             let takes = |network: &Network| (network.input_shape(), network.classes());
             if takes(&network) != takes(target) {
                 return Err(Error::Config(format!(

@@ -10,8 +10,9 @@ use neokd_train::config::DataConfig;
 use neokd_train::run::checkpoint;
 
 use super::progress::image_bar;
-use super::{DataFlag, DeviceFlag, Output, train};
+use super::{DataFlag, DeviceFlag, Output};
 use crate::device;
+use crate::session;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -50,7 +51,7 @@ pub(super) fn run(args: Args, out: &mut Output) -> Result<(), Error> {
     if let Some(source) = &args.source {
         config.data = DataConfig::of(source);
     }
-    let data = train::load(&config, &args.data)?;
+    let data = session::load(&config, &|| args.data.folder())?;
     let costs = config.model.costs();
     let bar = image_bar(data.validation.len());
     let found = ExitAnswers::of(

@@ -4,18 +4,18 @@ use std::path::{Path, PathBuf};
 
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{CellAlignment, Table};
-use neokd_datasets::{DataSplits, Images};
 use neokd_evaluate::stop::Stop;
 use neokd_evaluate::{Error, files};
-use neokd_report::card;
 use neokd_report::compare::{Comparison, MEASURES, Spread, is_enough, targets};
 use neokd_report::run::Run;
 use neokd_train::RunConfig;
 use neokd_train::run::run_dir::RunDir;
 use neokd_train::training::methods::Method;
 
-use super::{DataFlag, DeviceFlag, Output, evaluate, train};
+use super::progress::watched;
+use super::{DataFlag, DeviceFlag, Output, train};
 use crate::device::Devices;
+use crate::session::{self, Data, Session, Trained, Trial};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -57,7 +57,7 @@ pub(super) fn run(args: Args, out: &mut Output) -> Result<(), Error> {
         return Err(Error::Config("--methods: give at least one".to_string()));
     };
     let devices = Devices::open(&[args.device.device])?;
-    let data = train::load(first, &args.data)?;
+    let data = session::load(first, &|| args.data.folder())?;
     let bench = Bench { args: &args, data, devices, stop: Stop::on_signal()?, total: planned.len() };
 
     let mut runs = Vec::new();
@@ -78,7 +78,7 @@ pub(super) fn run(args: Args, out: &mut Output) -> Result<(), Error> {
 /// What all runs of a comparison share.
 struct Bench<'a> {
     args: &'a Args,
-    data: DataSplits<Box<dyn Images>>,
+    data: Data,
     devices: Devices,
     stop: Stop,
     total: usize,
@@ -98,47 +98,37 @@ impl Bench<'_> {
             true => Ok(()),
             false => out.line(&format!("[{number}/{}] {}, seed {}: {what}", self.total, method.name, config.seed)),
         };
-        let existing = existing(folder, config)?;
-        if let Some(run) = existing.as_ref().and_then(finished) {
-            say("done already")?;
-            return Ok(run);
-        }
-        let (run, mut state) = match existing {
+        let session = Session { config, data: &self.data, devices: &self.devices };
+        let (run, mut state) = match existing(folder, config)? {
             Some(run) => {
-                let state = train::load_state(config, &run, &self.devices.first)?;
+                if let Some(run) = finished(&run) {
+                    say("done already")?;
+                    return Ok(run);
+                }
+                let state = session.go_on(&run)?;
                 (run, state)
             }
-            None => train::fresh(config, folder, &self.devices.first)?,
+            None => session.start(folder)?,
         };
         match state.progress.step {
             0 => say("training")?,
             step => say(&format!("training goes on after step {step}"))?,
         }
-        let trained = match train::to_the_end(config, &self.data, &self.devices, &run, &mut state, &self.stop) {
+        let Trained { network, training } = match train::with_bar(&session, &run, &mut state, &self.stop) {
             Err(error @ Error::Interrupted { .. }) => {
                 say("interrupted and saved; the same command again goes on from here")?;
                 return Err(error);
             }
             trained => trained?,
         };
-        if let Some(step) = state.progress.alarm {
+        if let Some(step) = training.progress.alarm {
             say(&train::alarm(step))?;
         }
         say("evaluating")?;
-        let setting = evaluate::Setting {
-            config,
-            data: &self.data,
-            device: &self.devices.first,
-            device_name: &self.devices.names,
-            training: Some(&trained.report),
-        };
-        let program = evaluate::Program::of(&targets(config.model.exits()));
-        let report = evaluate::score_targets(&setting, &trained.network, &program)?;
-        evaluate::save_examples(&setting, &trained.network, &program, &report, run.folder())?;
-        files::write_atomically(&run.report_path(), report.to_json()?.as_bytes())?;
-        let run = Run::read(run.folder())?;
-        card::write(&run)?;
-        Ok(run)
+        let trial = Trial::of(config, &targets(config.model.exits()));
+        let (report, _) = session.evaluate(&network, &trial, Some(&training), &mut |evaluation| watched(evaluation))?;
+        session.deliver(&run, &network, &trial, &report)?;
+        Run::read(run.folder())
     }
 }
 

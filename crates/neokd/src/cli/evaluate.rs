@@ -1,32 +1,23 @@
 //! `neokd evaluate`.
 
-mod full;
-
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
 use burn::tensor::Device;
-use neokd_attack::{
-    Attack, Cw, Diagnostics, Effort, Fgsm, Mean, Norm, Objective, Pgd, Scenario, Search, Slowdown, SlowdownGoal,
-    fraction, share_broken,
-};
-use neokd_datasets::{DataSplits, Images};
-use neokd_evaluate::adversarial_file::{self, About, Kept};
+use neokd_attack::{Attack, Cw, Fgsm, Knobs, Norm, Objective, Pgd, Search, Slowdown, SlowdownGoal, fraction};
 use neokd_evaluate::dynamic::ExitAnswers;
-use neokd_evaluate::evaluate::Evaluation;
-use neokd_evaluate::examples::{self, Examples};
-use neokd_evaluate::images::Source;
-use neokd_evaluate::seeds::{Purpose, key};
-use neokd_evaluate::{Error, batches, files, policy_file};
-use neokd_model::{Frozen, MultiExit, Network};
-use neokd_report::report::{Context, Deployment, Report, TrainingReport};
+use neokd_evaluate::run::{AttackName, Run, plan};
+use neokd_evaluate::{Error, adversarial_file, files, policy_file};
+use neokd_model::{Frozen, MultiExit, Network, weights};
+use neokd_report::report::{Deployment, TrainingReport};
 use neokd_train::RunConfig;
 use neokd_train::run::checkpoint::{self, Contents, Progress};
 use neokd_train::run::run_dir::RunDir;
-use neokd_train::training::fit::Length;
 
-use super::progress::{evaluation_bar, image_bar};
-use super::{DataFlag, DeviceFlag, Output, norm, train};
+use super::attack::{Sources, go_on};
+use super::progress::image_bar;
+use super::{DataFlag, DeviceFlag, Output, norm};
+use crate::device::Devices;
+use crate::session::{self, Session, Trial};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -41,9 +32,11 @@ pub(super) struct Args {
     /// kept) [default: the one that the run's own report is of]
     #[arg(long, value_name = "WHICH")]
     network: Option<Which>,
-    /// pgd or fgsm
-    #[arg(long)]
-    attack: Option<String>,
+    #[arg(
+        long, num_args = 1.., value_name = "NAME",
+        help = format!("{}; several [default: that of the configuration]", AttackName::all())
+    )]
+    attack: Vec<AttackName>,
     /// What is maximised: single:EXIT, average, max-average, policy; repeatable [default: average, max-average]
     #[arg(long)]
     objective: Vec<Objective>,
@@ -73,12 +66,11 @@ pub(super) struct Args {
     /// hours, goes on from its journal. With --out RUN/report.json, neokd report shows it
     #[arg(long)]
     full: bool,
-    /// Keep AutoAttack's finished batches in this file, and go on from those that it holds [default: autoattack.jsonl in
-    /// the run directory, none for a file]
-    #[arg(long, value_name = "FILE", requires = "full")]
+    /// Keep finished batches in this file, and go on from those that it holds [default: with --full autoattack.jsonl in the
+    /// run directory, none for a file]
+    #[arg(long, value_name = "FILE")]
     journal: Option<PathBuf>,
-    /// Write the adversarial images of each attack but AutoAttack, their labels and what every exit makes of them to this
-    /// safetensors file
+    /// Write the adversarial images of each attack, their labels and what every exit makes of them to this safetensors file
     #[arg(long, value_name = "FILE")]
     save_adversarial: Option<PathBuf>,
     /// Number of test images from the start of the test set; 0 means all
@@ -112,100 +104,37 @@ pub(super) struct Args {
     data: DataFlag,
 }
 
-/// What is scored, on what, where.
-pub(super) struct Setting<'a> {
-    pub(super) config: &'a RunConfig,
-    pub(super) data: &'a DataSplits<Box<dyn Images>>,
-    pub(super) device: &'a Device,
-    pub(super) device_name: &'a str,
-    pub(super) training: Option<&'a TrainingReport>,
-}
-
-/// What a network is put to under the attack of its configuration.
-#[derive(Default)]
-pub(super) struct Program {
-    targets: Vec<Objective>,
-    slowdown: bool,
-    deployment: Deployment,
-    save: Option<PathBuf>,
-}
-
-impl Program {
-    /// The attack on each of some objectives.
-    pub(super) fn of(targets: &[Objective]) -> Self {
-        Self { targets: targets.to_vec(), ..Self::default() }
-    }
-
-    /// The attacks: one per objective, and then the slow-down.
-    fn attacks(&self, config: &RunConfig) -> Result<Vec<Attack>, Error> {
-        let exits = config.model.exits();
-        let policy = self.deployment.policy();
-        let on = |target: &Objective| {
-            let named = config.evaluation.attack.clone().with_objective(*target);
-            match (named.problem(exits), target, policy) {
-                (Some(why), ..) => Err(Error::Config(format!("--objective: {why}"))),
-                (None, Objective::Policy, None) => Err(Error::Config(
-                    "--objective policy: say which by --policy, for example confidence:0.9, or give --broad"
-                        .to_string(),
-                )),
-                (None, Objective::Policy, Some(policy)) => Ok(named.with_policy(policy.clone())),
-                (None, ..) => Ok(named),
-            }
-        };
-        let mut attacks = self.targets.iter().map(on).collect::<Result<Vec<_>, _>>()?;
-        attacks.extend(self.slowdown.then(|| slowdown(config)));
-        Ok(attacks)
-    }
-}
-
 pub(super) fn run(args: Args, out: &mut Output) -> Result<(), Error> {
     args.save_adversarial.as_deref().map_or(Ok(()), |path| files::refuse_existing("--save-adversarial", path))?;
-    let (device, device_name) = crate::device::open(args.device.device)?;
-    let (mut config, model, progress) = open(&args, &device)?;
+    let devices = Devices::open(&[args.device.device])?;
+    let (mut config, network, progress) = open(&args, &devices.first)?;
     adjust(&mut config, &args)?;
-    let data = train::load(&config, &args.data)?;
+    let data = session::load(&config, &|| args.data.folder())?;
+    let session = Session { config: &config, data: &data, devices: &devices };
     let training = progress.map(|progress| {
-        let planned_steps = Length::of(&config, data.train.len()).steps();
+        let planned_steps = session.length().steps();
         let patience = config.validation.patience;
         let gave_up = patience > 0 && progress.best.is_some_and(|best| best.looks_since >= patience);
         TrainingReport { complete: gave_up || progress.step >= planned_steps, planned_steps, progress }
     });
-    let setting = Setting {
-        config: &config,
-        data: &data,
-        device: &device,
-        device_name: &device_name,
-        training: training.as_ref(),
-    };
-    let program = program(&args, &setting, &model)?;
-    // First, because it has a journal: a wrong one is refused at once, and going on repeats nothing that takes long.
-    let full = if args.full {
-        let journal = journal(&args);
-        let full = full::Full {
-            config: &config,
-            model: &model,
-            targets: &objectives(&args),
-            policy: program.deployment.policy(),
-            checks: args.checks.unwrap_or(50),
-            journal: journal.as_deref(),
-            device: (&device, &device_name),
-        };
-        Some(full.run(&Source::Set(Box::new(&data.test)), (!args.json).then_some(&mut *out))?)
-    } else {
-        None
-    };
-    let mut report = score_targets(&setting, &model, &program)?;
-    if let Some(images) = args.checks.filter(|images| *images > 0) {
-        check(&setting, &model, &program, images, &mut report)?;
+    let (trial, digests) = trial(&args, &session, &network)?;
+    let encoded = weights::encode_network(&config.model, &network);
+    let digest = neokd_datasets::sha256_hex(&encoded.map_err(|error| Error::Config(error.to_string()))?);
+    let about = (devices.names.as_str(), digest.as_str(), digests.as_slice());
+    let journal = journal(&args);
+    let (report, scored) = session.evaluate(&network, &trial, training.as_ref(), &mut |evaluation| {
+        go_on(evaluation, about, journal.as_deref(), (!args.json).then_some(&mut *out))
+    })?;
+    if let Some(path) = &args.save_adversarial {
+        let exits = network.exits();
+        let kept = trial.runs.iter().zip(scored.runs).map(|(run, found)| (run.about(&found, exits), found.into()));
+        adversarial_file::write(path, kept.collect(), &scored.labels, config.model.input_shape())?;
     }
     // The page shows them beside the tables of the run's own report: of another evaluation they stay as they are.
     let examples = match is_of_run(&args) {
-        true => save_examples(&setting, &model, &program, &report, &args.source),
+        true => session.save_examples(&network, &trial, &report, &args.source),
         false => Ok(()),
     };
-    if let Some((runs, found)) = full {
-        report.join(&runs, found);
-    }
     if let Some(path) = &args.out {
         files::write_atomically(path, report.to_json()?.as_bytes())?;
     }
@@ -245,30 +174,77 @@ fn objectives(args: &Args) -> Vec<Objective> {
     }
 }
 
-/// Where AutoAttack's finished batches are kept.
+/// Where finished batches are kept.
 fn journal(args: &Args) -> Option<PathBuf> {
-    let of_run = || args.source.is_dir().then(|| RunDir::at(&args.source).journal_path());
+    let of_run = || (args.full && args.source.is_dir()).then(|| RunDir::at(&args.source).journal_path());
     args.journal.clone().or_else(of_run)
 }
 
-/// What the flags ask for.
-fn program(args: &Args, setting: &Setting<'_>, model: &Network) -> Result<Program, Error> {
-    let broad = args.broad || args.full;
-    let mut targets = objectives(args);
+/// What the flags ask for, and the digests of the networks that transfers are from.
+fn trial(args: &Args, session: &Session<'_>, network: &Network) -> Result<(Trial, Vec<Option<String>>), Error> {
+    let (config, broad) = (session.config, args.broad || args.full);
+    let asked = objectives(args);
+    let mut wider = asked.clone();
     if broad {
-        let more = (0..model.exits()).map(Objective::Single).chain([Objective::Policy]);
-        targets.extend(more.filter(|target| !args.objective.contains(target)));
+        let more = (0..network.exits()).map(Objective::Single).chain([Objective::Policy]);
+        wider.extend(more.filter(|objective| !args.objective.contains(objective)));
     }
-    let (deployment, save) = (deployment(args, broad, setting, model)?, args.save_adversarial.clone());
-    Ok(Program { targets, slowdown: broad, deployment, save })
+    let deployment = deployment(args, broad, session, network)?;
+    if wider.contains(&Objective::Policy) && deployment.deployed.is_none() {
+        return Err(Error::Config(
+            "--objective policy: say which by --policy, for example confidence:0.9, or give --broad".to_string(),
+        ));
+    }
+    let problem =
+        |objective: &Objective| config.evaluation.attack.clone().with_objective(*objective).problem(network.exits());
+    if let Some(why) = wider.iter().find_map(problem) {
+        return Err(Error::Config(format!("--objective: {why}")));
+    }
+    let mut runs = Vec::new();
+    // PGD and FGSM, or what the configuration has, are in the configuration by now.
+    let configured = config.evaluation.attack.search.method().name();
+    if args.attack.is_empty() {
+        runs = Trial::of(config, &wider).runs;
+    }
+    let planned = |names: &[AttackName], objectives: &[Objective], knobs: &Knobs| {
+        plan(names, objectives, &[config.threat], knobs, network.classes())
+    };
+    for name in &args.attack {
+        match name {
+            AttackName::Search(name) if *name == configured => runs.extend(Trial::of(config, &wider).runs),
+            name => runs.extend(planned(std::slice::from_ref(name), &wider, &knobs(args))?),
+        }
+    }
+    if broad {
+        runs.push(Run::of(&slowdown(config), &config.threat));
+    }
+    if args.full && !args.attack.contains(&AttackName::AutoAttack) {
+        runs.extend(planned(&[AttackName::AutoAttack], &asked, &Knobs::default())?);
+    }
+    let Sources { networks: sources, digests } = Sources::open(&runs, network, &session.devices.first)?;
+    let checks = args.checks.unwrap_or(if runs.iter().any(|run| run.name == AttackName::AutoAttack) { 50 } else { 0 });
+    let keep_pixels = args.save_adversarial.is_some();
+    Ok((Trial { runs, deployment, sources, checks, keep_pixels }, digests))
+}
+
+/// What the flags say of other attacks than the configuration's.
+fn knobs(args: &Args) -> Knobs {
+    let usual = Knobs::default();
+    Knobs {
+        steps: args.steps,
+        step_size: args.step_size,
+        restarts: args.restarts.unwrap_or(usual.restarts),
+        random_start: usual.random_start && !args.no_random_start,
+        ..usual
+    }
 }
 
 /// The exit policies asked for: one; all budgets of a file; or budgets with thresholds from validation images, with and
 /// without ensembling exits, deployed at the uniform allocation without.
-fn deployment(args: &Args, broad: bool, setting: &Setting<'_>, model: &Network) -> Result<Deployment, Error> {
+fn deployment(args: &Args, broad: bool, session: &Session<'_>, model: &Network) -> Result<Deployment, Error> {
     let exits = model.exits();
     match args.policy.as_deref().map(|text| (text, text.strip_prefix("budget:"))) {
-        None if broad => calibrated(setting, model),
+        None if broad => calibrated(session, model),
         None => Ok(Deployment::default()),
         Some((_, Some(path))) => {
             let file = policy_file::BudgetFile::read(Path::new(path))?;
@@ -280,13 +256,13 @@ fn deployment(args: &Args, broad: bool, setting: &Setting<'_>, model: &Network) 
     }
 }
 
-fn calibrated(setting: &Setting<'_>, model: &Network) -> Result<Deployment, Error> {
-    let (set, size) = (&setting.data.validation, setting.config.evaluation.batch_size);
+fn calibrated(session: &Session<'_>, model: &Network) -> Result<Deployment, Error> {
+    let (set, size) = (&session.data.validation, session.config.evaluation.batch_size);
     let bar = image_bar(2 * set.len());
     let budgets = [false, true].map(|ensemble| {
         let done = &mut |images| bar.inc(images as u64);
-        let answers = ExitAnswers::of(&Frozen::new(model), set, size, ensemble, setting.device, done)?;
-        answers.calibrate(&setting.config.data.name, &model.costs(), None)
+        let answers = ExitAnswers::of(&Frozen::new(model), set, size, ensemble, &session.devices.first, done)?;
+        answers.calibrate(&session.config.data.name, &model.costs(), None)
     });
     bar.finish_and_clear();
     let [alone, together] = budgets;
@@ -406,14 +382,15 @@ fn attack(configured: &Attack, args: &Args) -> Result<Attack, Error> {
     let mut pgd = match configured.search {
         Search::Pgd(pgd) => pgd,
         Search::Fgsm(_) => PLAIN,
-        _ if args.attack.is_none() => return Ok(configured.clone().with_objective(objective)),
+        _ if args.attack.is_empty() => return Ok(configured.clone().with_objective(objective)),
         _ => PLAIN,
     };
-    let wants_pgd = match args.attack.as_deref() {
-        None => matches!(configured.search, Search::Pgd(_)),
-        Some("pgd") => true,
-        Some("fgsm") => false,
-        Some(other) => return Err(Error::Config(format!("--attack {other}: unknown; pgd and fgsm are there"))),
+    let (pgd_name, fgsm_name) = (AttackName::Search("pgd"), AttackName::Search("fgsm"));
+    let wants_pgd = match args.attack.is_empty() {
+        true => matches!(configured.search, Search::Pgd(_)),
+        false if args.attack.contains(&pgd_name) => true,
+        false if args.attack.contains(&fgsm_name) => false,
+        false => return Ok(configured.clone().with_objective(objective)),
     };
     if !wants_pgd {
         return Ok(Attack::new(objective, Fgsm {}));
@@ -423,105 +400,4 @@ fn attack(configured: &Attack, args: &Args) -> Result<Attack, Error> {
     pgd.restarts = args.restarts.unwrap_or(pgd.restarts);
     pgd.random_start &= !args.no_random_start;
     Ok(Attack::new(objective, pgd))
-}
-
-/// Scores a network under the average and the max-average attack of its configuration, and writes example images
-/// into the run's directory.
-pub(super) fn score(setting: &Setting<'_>, model: &Network, run: &RunDir) -> Result<Report, Error> {
-    let program = Program::of(&[Objective::Average, Objective::MaxAverage]);
-    let report = score_targets(setting, model, &program)?;
-    save_examples(setting, model, &program, &report, run.folder())?;
-    Ok(report)
-}
-
-/// Writes the first images under the attack that left the lowest mean accuracy.
-pub(super) fn save_examples(
-    setting: &Setting<'_>,
-    model: &Network,
-    program: &Program,
-    report: &Report,
-    folder: &Path,
-) -> Result<(), Error> {
-    let attacks = program.attacks(setting.config)?;
-    let means = report.attacks.iter().map(|attack| attack.accuracy.mean);
-    let Some((attack, _)) = attacks.iter().zip(means).min_by(|a, b| a.1.total_cmp(&b.1)) else { return Ok(()) };
-    let threat = setting.config.threat;
-    let attack = (attack, &threat, key(setting.config.seed, Purpose::Evaluation, 0));
-    let count = examples::COUNT.min(report.n as usize);
-    let examples = Examples::make(&Frozen::new(model), &setting.data.test, count, attack, setting.device)?;
-    examples.write(&folder.join(examples::FILE))
-}
-
-/// Adds to each attack on an objective whether its result is to be believed, from the first `images` test images.
-fn check(
-    setting: &Setting<'_>,
-    model: &Network,
-    program: &Program,
-    images: usize,
-    report: &mut Report,
-) -> Result<(), Error> {
-    let looked: Vec<usize> = (0..images.min(report.n as usize)).collect();
-    let batch = batches::collect(&setting.data.test, &looked, setting.device)?.batch;
-    let (threat, seed) = (setting.config.threat, setting.config.seed);
-    let (frozen, search) = (Frozen::new(model), setting.config.evaluation.attack.search);
-    let scenario = |number| Scenario::new(&frozen, &batch, &threat, key(seed, Purpose::Evaluation, number));
-    for (target, attack) in program.targets.iter().zip(&mut report.attacks) {
-        let criterion = target.criterion(Mean::Losses, program.deployment.policy())?;
-        let signs = Diagnostics::measure(&scenario(1), &criterion, Effort::for_attack_of(attack.steps))?;
-        let broken = share_broken(&scenario(0), &criterion, search)?;
-        attack.verdict = Some(signs.compared(broken).verdict());
-    }
-    Ok(())
-}
-
-/// Scores a network under the attacks of a program, and keeps their images where that is asked for.
-pub(super) fn score_targets(setting: &Setting<'_>, model: &Network, program: &Program) -> Result<Report, Error> {
-    let config = setting.config;
-    let threat = config.threat;
-    let attacks = program.attacks(config)?;
-    let all = setting.data.test.len();
-    let images = if config.evaluation.images == 0 { all } else { config.evaluation.images.min(all) };
-    let bar = evaluation_bar(images * attacks.len());
-    let mut kept = vec![Kept::default(); attacks.len()];
-    let mut labels = Vec::new();
-    let started = Instant::now();
-    let scores = Evaluation {
-        model: &Frozen::new(model),
-        set: &setting.data.test,
-        images,
-        batch_size: config.evaluation.batch_size,
-        attacks: &attacks,
-        threat: &threat,
-        key: key(config.seed, Purpose::Evaluation, 0),
-        policies: &program.deployment.policies,
-        device: setting.device,
-    }
-    .run_seen(&mut |images| bar.inc(images as u64), &mut |attack, data, outcome| {
-        if program.save.is_none() {
-            return Ok(());
-        }
-        if attack == 0 {
-            labels.extend(&data.labels);
-        }
-        kept[attack].add(outcome, &data.batch.labels)
-    });
-    bar.finish_and_clear();
-    let scores = scores?;
-    if let Some(path) = &program.save {
-        let about = |(attack, scores): (&Attack, &neokd_evaluate::evaluate::AttackScores)| About {
-            attack: attack.search.method().name().to_string(),
-            objective: attack.aimed_at(),
-            norm: threat.norm,
-            epsilon: threat.epsilon,
-            settings: attack.search.method().budget(&threat).to_string(),
-            passes: scores.passes,
-            distances: Vec::new(),
-        };
-        let about = attacks.iter().zip(&scores.attacks).map(about);
-        adversarial_file::write(path, about.zip(kept).collect(), &labels, config.model.input_shape())?;
-    }
-    let costs = model.costs();
-    let context =
-        Context { config, data: setting.data, device: setting.device_name, costs: &costs, training: setting.training };
-    Ok(Report::new(context, &threat, &attacks, &program.deployment, scores, started.elapsed().as_secs_f64()))
 }

@@ -4,7 +4,10 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use neokd_evaluate::interval::Share;
-use neokd_evaluate::robustness;
+use neokd_evaluate::journal::Journal;
+use neokd_evaluate::stop::Stop;
+use neokd_evaluate::{Error, Evaluation, Progress, Scored};
+use neokd_model::MultiExit;
 use neokd_train::run::metrics::{ProbeRecord, StepRecord, ValidationRecord};
 use neokd_train::training::fit::{Length, Observer};
 
@@ -73,40 +76,47 @@ fn percent(shares: &[Share]) -> String {
     shares.iter().map(|share| format!("{:.1}", 100.0 * share.value)).collect::<Vec<_>>().join(" ")
 }
 
-/// A bar for an evaluation of `images` images; see [`neokd_evaluate::evaluate::score`] for what counts.
-pub(super) fn evaluation_bar(images: usize) -> ProgressBar {
-    let bar = ProgressBar::new(images as u64);
-    bar.set_style(style("{bar:24} attacked {pos}/{len} images, {per_sec}, {eta} left"));
-    bar.enable_steady_tick(Duration::from_millis(500));
-    bar
-}
+/// What an evaluation tells, as a bar: first of images, then of verdicts, each of which takes a while.
+struct EvaluationBar(ProgressBar);
 
-/// What [`neokd_evaluate::robustness::Evaluation`] tells, as a bar: first of images, then of verdicts, each of which takes a
-/// while.
-pub(super) struct RobustnessBar(ProgressBar);
-
-impl RobustnessBar {
+impl EvaluationBar {
     /// For so many images, one attack on one image counting once.
-    pub(super) fn new(images: usize) -> Self {
-        Self(evaluation_bar(images))
+    fn new(images: usize) -> Self {
+        let bar = ProgressBar::new(images as u64);
+        bar.set_style(style("{bar:24} attacked {pos}/{len} images, {per_sec}, {eta} left"));
+        bar.enable_steady_tick(Duration::from_millis(500));
+        Self(bar)
     }
 
-    pub(super) fn show(&mut self, progress: robustness::Progress) {
+    fn show(&mut self, progress: Progress) {
         match progress {
-            robustness::Progress::Attacked(images) => self.0.inc(images as u64),
-            robustness::Progress::Checking { done: 0, of } => {
-                self.finish();
+            Progress::Attacked(images) => self.0.inc(images as u64),
+            Progress::Checking { done: 0, of } => {
+                self.0.finish_and_clear();
                 self.0 = ProgressBar::new(of as u64);
                 self.0.set_style(style("{bar:24} {spinner} {pos}/{len} verdicts measured, {elapsed}"));
                 self.0.enable_steady_tick(Duration::from_millis(500));
             }
-            robustness::Progress::Checking { done, .. } => self.0.set_position(done as u64),
+            Progress::Checking { done, .. } => self.0.set_position(done as u64),
         }
     }
+}
 
-    pub(super) fn finish(&self) {
-        self.0.finish_and_clear();
-    }
+/// Runs an evaluation with a bar.
+pub(super) fn watched<M: MultiExit>(evaluation: &Evaluation<'_, M>) -> Result<Scored, Error> {
+    watched_from(evaluation, &mut Journal::none(), &Stop::default())
+}
+
+/// Goes on with an evaluation from what its journal holds, with a bar.
+pub(super) fn watched_from<M: MultiExit>(
+    evaluation: &Evaluation<'_, M>,
+    journal: &mut Journal,
+    stop: &Stop,
+) -> Result<Scored, Error> {
+    let mut bar = EvaluationBar::new(evaluation.count * evaluation.runs.len());
+    let scored = evaluation.resume(journal, stop, &mut |progress| bar.show(progress));
+    bar.0.finish_and_clear();
+    scored
 }
 
 /// A bar for a pass over `images` images.

@@ -3,23 +3,18 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use burn::tensor::Device;
-use neokd_datasets::{DataSplits, Images, Storage, TreeOptions};
+use neokd_attack::Objective;
+use neokd_evaluate::Error;
 use neokd_evaluate::stop::Stop;
-use neokd_evaluate::{Error, files};
-use neokd_model::{Network, weights};
-use neokd_report::card;
-use neokd_report::report::TrainingReport;
-use neokd_report::run::Run;
 use neokd_train::RunConfig;
-use neokd_train::run::checkpoint::{self, TrainingState};
+use neokd_train::run::checkpoint::TrainingState;
 use neokd_train::run::run_dir::RunDir;
-use neokd_train::training::fit::Fit;
 use neokd_train::training::plan::{Plan, human};
 
-use super::progress::TrainingBar;
-use super::{DataFlag, DeviceFlag, Output, evaluate};
+use super::progress::{TrainingBar, watched};
+use super::{DataFlag, DeviceFlag, Output};
 use crate::device::{DeviceChoice, Devices};
+use crate::session::{self, Session, Trained, Trial};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -63,21 +58,19 @@ pub(super) fn run(args: Args, out: &mut Output) -> Result<(), Error> {
     };
     let choices = if args.devices.is_empty() { vec![args.device.device] } else { args.devices.clone() };
     let devices = Devices::open(&choices)?;
-    let device = &devices.first;
-    let data = load(&config, &args.data)?;
+    let data = session::load(&config, &|| args.data.folder())?;
     if args.dry_run {
-        return print_plan(&Plan::make(&config, &data, device)?, args.json, out);
+        return print_plan(&Plan::make(&config, &data, &devices.first)?, args.json, out);
     }
-
+    let session = Session { config: &config, data: &data, devices: &devices };
     let (run, mut state) = match existing {
         Some(run) => {
-            let state = load_state(&config, &run, device)?;
+            let state = session.go_on(&run)?;
             (run, state)
         }
         None => {
-            let folder =
-                args.out.clone().unwrap_or_else(|| RunDir::fresh(Path::new("runs"), &short_name(&args.config)));
-            fresh(&config, &folder, device)?
+            let fresh = || RunDir::fresh(Path::new("runs"), &short_name(&args.config));
+            session.start(&args.out.clone().unwrap_or_else(fresh))?
         }
     };
     if !args.json {
@@ -86,18 +79,10 @@ pub(super) fn run(args: Args, out: &mut Output) -> Result<(), Error> {
         }
         out.line(&format!("training on {}, run directory {}", devices.names, run.folder().display()))?;
     }
-    let Trained { network, report: training } =
-        to_the_end(&config, &data, &devices, &run, &mut state, &Stop::on_signal()?)?;
-    let setting = evaluate::Setting {
-        config: &config,
-        data: &data,
-        device,
-        device_name: &devices.names,
-        training: Some(&training),
-    };
-    let report = evaluate::score(&setting, &network, &run)?;
-    files::write_atomically(&run.report_path(), report.to_json()?.as_bytes())?;
-    card::write(&Run::read(run.folder())?)?;
+    let Trained { network, training } = with_bar(&session, &run, &mut state, &Stop::on_signal()?)?;
+    let trial = Trial::of(&config, &[Objective::Average, Objective::MaxAverage]);
+    let (report, _) = session.evaluate(&network, &trial, Some(&training), &mut |evaluation| watched(evaluation))?;
+    session.deliver(&run, &network, &trial, &report)?;
     if args.json {
         return out.line(&report.to_json()?);
     }
@@ -120,98 +105,17 @@ fn configuration(args: &Args) -> Result<RunConfig, Error> {
     RunConfig::load(&args.config, &set)
 }
 
-/// Loads the data of a run and checks that they suit its network.
-pub(super) fn load(config: &RunConfig, flag: &DataFlag) -> Result<DataSplits<Box<dyn Images>>, Error> {
-    let data = match &config.data.path {
-        Some(tree) => neokd_datasets::open_tree(tree, &flag.folder()?, &tree_options(config))?,
-        None => known(config, flag)?.boxed(),
-    };
-    let (shape, classes) = (data.train.shape(), data.train.classes());
-    if config.model.input_shape() != shape || config.model.classes() != classes {
-        return Err(Error::Config(format!(
-            "model takes {:?} images of {} classes, but data.name = {:?} has {shape:?} images of {classes} classes; \
-             change one of them",
-            config.model.input_shape(),
-            config.model.classes(),
-            config.data.name
-        )));
-    }
-    Ok(data)
-}
-
-fn known(config: &RunConfig, flag: &DataFlag) -> Result<DataSplits, Error> {
-    let folder = match config.dataset()?.is_embedded() {
-        true => PathBuf::new(),
-        false => flag.folder()?,
-    };
-    if config.data.augmentation.needs_files() {
-        return Err(Error::Config(format!(
-            "data.augmentation.from_file = true: data.name = {:?} has no image files; leave from_file out, or set \
-             data.path",
-            config.data.name
-        )));
-    }
-    Ok(neokd_datasets::load(&config.data.name, &folder)?)
-}
-
-fn tree_options(config: &RunConfig) -> TreeOptions {
-    let mut options = TreeOptions::new(config.model.input_shape());
-    options.resize = config.data.resize;
-    options.storage = match config.data.augmentation.needs_files() {
-        true => Storage::Stream,
-        false => config.data.storage,
-    };
-    options
-}
-
-/// The directory and state of a new run.
-pub(super) fn fresh(config: &RunConfig, folder: &Path, device: &Device) -> Result<(RunDir, TrainingState), Error> {
-    Ok((RunDir::create(folder, config)?, TrainingState::start(config, device)))
-}
-
-/// The state of an existing run.
-pub(super) fn load_state(config: &RunConfig, run: &RunDir, device: &Device) -> Result<TrainingState, Error> {
-    let path = run.checkpoint_path();
-    match path.exists() {
-        true => TrainingState::load(config, &path, device),
-        // Interrupted before the first checkpoint: the beginning is where it stands.
-        false => Ok(TrainingState::start(config, device)),
-    }
-}
-
-/// What a training run delivers.
-pub(super) struct Trained {
-    /// The network that stands for the run: its best where that is kept, else the average of its
-    /// weights where one is kept, else its last.
-    pub(super) network: Network,
-    /// How the training went.
-    pub(super) report: TrainingReport,
-}
-
-/// Trains from `state` to the end with a progress bar, and writes `weights.safetensors`.
-pub(super) fn to_the_end(
-    config: &RunConfig,
-    data: &DataSplits<Box<dyn Images>>,
-    devices: &Devices,
+/// Trains to the end with a progress bar.
+pub(super) fn with_bar(
+    session: &Session<'_>,
     run: &RunDir,
     state: &mut TrainingState,
     stop: &Stop,
 ) -> Result<Trained, Error> {
-    let device = &devices.first;
-    let fit = Fit::new(config, data, device)?.with_replicas(devices.replicas.clone());
-    let mut bar = TrainingBar::new(&fit.length(), state.progress.step);
-    let trained = fit.run(state, run, stop, &mut bar);
+    let mut bar = TrainingBar::new(&session.length(), state.progress.step);
+    let trained = session.train(run, state, stop, &mut bar);
     bar.finish();
-    trained?;
-    let network = match config.validation.keep_best && run.best_path().exists() {
-        true => checkpoint::load_network(&run.best_path(), device)?.1,
-        false => state.judged().clone(),
-    };
-    let path = run.weights_path();
-    let bytes = weights::encode_network(&config.model, &network).map_err(Error::weights(&path))?;
-    files::write_atomically(&path, &bytes)?;
-    let planned_steps = fit.length().steps();
-    Ok(Trained { network, report: TrainingReport { complete: true, planned_steps, progress: state.progress.clone() } })
+    trained
 }
 
 /// What a run says that overfitted catastrophically.

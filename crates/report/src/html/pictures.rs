@@ -8,7 +8,7 @@ use neokd_evaluate::examples::Examples;
 use neokd_model::weights::HostTensor;
 
 use crate::chart::escape;
-use crate::document::pixel_units;
+use crate::report::pixel_units;
 
 /// Images that are shown of a file that holds more.
 const SHOWN: usize = 12;

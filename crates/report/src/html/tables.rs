@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use neokd_attack::Level;
 use neokd_evaluate::accuracy::Accuracy;
 use neokd_evaluate::interval::Share;
 use neokd_evaluate::reliability::Calibration;
@@ -9,15 +10,14 @@ use neokd_evaluate::reliability::Calibration;
 use crate::chart::escape;
 use crate::compare::{self, MEASURES};
 use crate::comparison::{Comparison, Group, Mean, Spread};
-use crate::document::{AttackResult, Document, PolicyResult, Verdict};
 use crate::figures::policy_name;
+use crate::report::{AttackReport, PolicyReport, Report, WorstReport};
 use crate::table::POLICIES;
 
 /// A verdict as a small mark; nothing without one.
-pub(super) fn chip(verdict: Option<&Verdict>) -> String {
-    let Some(verdict) = verdict else { return String::new() };
-    let name = verdict.level.name();
-    format!(" <span class=\"chip {name}\" title=\"{}\">{name}</span>", escape(&verdict.sentences().join("; ")))
+pub(super) fn chip(verdict: Option<&(Level, Vec<String>)>) -> String {
+    let Some((level, sentences)) = verdict else { return String::new() };
+    format!(" <span class=\"chip {level}\" title=\"{}\">{level}</span>", escape(&sentences.join("; ")))
 }
 
 fn table(head: &str, rows: &str) -> String {
@@ -40,22 +40,26 @@ fn mean(mean: Option<Mean>, best: bool) -> String {
     }
 }
 
-fn attack_head(attack: &AttackResult) -> String {
+fn attack_head(attack: &AttackReport) -> String {
     format!(
         "<th>{}{}<small>{}</small></th>",
         escape(&attack.label()),
-        chip(attack.verdict.as_ref()),
+        chip(attack.judged().as_ref()),
         escape(&attack.setting())
     )
 }
 
+fn worst_head(worst: &WorstReport) -> String {
+    format!("<th>worst case<small>of all, {}</small></th>", escape(&worst.threat()))
+}
+
 /// Exits by clean and attacks.
-pub(super) fn exits(document: &Document) -> String {
+pub(super) fn exits(document: &Report) -> String {
     let mut head = "<th>exit</th><th>cost<small>M multiply-adds</small></th><th>clean<small>accuracy in %</small></th>"
         .to_string();
     head.extend(document.attacks.iter().map(attack_head));
-    let columns: Vec<&Accuracy> =
-        std::iter::once(&document.clean).chain(document.attacks.iter().map(|attack| &attack.accuracy)).collect();
+    head.extend(document.worst.iter().map(worst_head));
+    let columns: Vec<&Accuracy> = document.accuracies().collect();
     let mut rows = String::new();
     for exit in 0..document.clean.exits.len() {
         let cost = document
@@ -82,7 +86,7 @@ pub(super) fn exits(document: &Document) -> String {
     }
     let caption = format!(
         "<p class=\"caption\">Accuracy in % with 95 % interval; n = {} test images in every cell. The same attacked image \
-         is scored at all exits.</p>\n",
+         is scored at all exits. Worst case: per image, whatever was tried at that radius and smaller ones.</p>\n",
         document.n
     );
     format!("{caption}{}", table(&head, &rows))
@@ -102,47 +106,57 @@ fn calibration(exits: &[Calibration]) -> String {
 }
 
 /// Each exit under the attack on it alone, and images that no exit loses, for attacks that say so.
-pub(super) fn own_exits(document: &Document) -> String {
-    let attacks: Vec<&AttackResult> = document.attacks.iter().filter(|attack| attack.any_exit.is_some()).collect();
+pub(super) fn own_exits(document: &Report) -> String {
+    let attacks: Vec<&AttackReport> = document.attacks.iter().filter(|attack| attack.any_exit.is_some()).collect();
     if attacks.is_empty() {
         return String::new();
     }
     let mut head = "<th>exit</th>".to_string();
     head.extend(attacks.iter().map(|attack| attack_head(attack)));
+    head.extend(document.worst.iter().map(worst_head));
+    let own: Vec<&[Option<Share>]> =
+        attacks.iter().map(|attack| &*attack.own).chain(document.worst.iter().map(|worst| &*worst.own)).collect();
     let cell = |found: Option<&Share>| found.map_or("<td>–</td>".to_string(), share);
     let mut rows = String::new();
     for exit in 0..document.clean.exits.len() {
-        let cells = attacks.iter().map(|attack| cell(attack.own.get(exit).and_then(Option::as_ref)));
+        let cells = own.iter().map(|own| cell(own.get(exit).and_then(Option::as_ref)));
         let _ = writeln!(rows, "<tr><td>{exit}</td>{}</tr>", cells.collect::<String>());
     }
-    let everywhere: String = attacks.iter().map(|attack| cell(attack.any_exit.as_ref())).collect();
+    let worst = document.worst.iter().map(|worst| Some(&worst.any_exit));
+    let everywhere = attacks.iter().map(|attack| attack.any_exit.as_ref()).chain(worst);
+    let everywhere: String = everywhere.map(cell).collect();
     let _ = writeln!(rows, "<tr class=\"mean\"><td>all exits</td>{everywhere}</tr>");
+    if document.worst.iter().any(|worst| worst.deployed.is_some()) {
+        let worst = document.worst.iter().map(|worst| cell(worst.deployed.as_ref()));
+        let cells: String = attacks.iter().map(|_| cell(None)).chain(worst).collect();
+        let _ = writeln!(rows, "<tr class=\"mean\"><td>deployed</td>{cells}</tr>");
+    }
     format!(
         "<h3>Each exit under the attack on it alone</h3>\n<p class=\"caption\">Accuracy in %; max-average shows of several \
          attacks only the one that is worst on average. All exits: images that every exit is right about, whatever was \
-         tried.</p>\n{}",
+         tried. Deployed: images that the deployed system answers correctly, whatever was tried.</p>\n{}",
         table(&head, &rows)
     )
 }
 
 /// Policies by cost, clean and attacked, and what withstands everything; where there are so many that they are a curve,
 /// the deployed one.
-pub(super) fn policies(document: &Document) -> String {
-    let shown: Vec<&PolicyResult> = match document.policies.len() <= POLICIES {
+pub(super) fn policies(document: &Report) -> String {
+    let shown: Vec<&PolicyReport> = match document.policies.len() <= POLICIES {
         true => document.policies.iter().collect(),
         false => document.deployed().into_iter().collect(),
     };
     let head = "<th>policy</th><th class=\"text\">images</th><th>accuracy<small>in %</small></th>\
                 <th>cost<small>M multiply-adds</small></th><th>efficacy</th><th>robust<small>in %</small></th>";
-    let row = |(name, images): (&str, &str), found: &PolicyResult| {
-        let cost = format!("{:.2}", found.multiply_adds / 1e6);
-        let saved = found.efficacy.map_or("–".to_string(), |saved| format!("{saved:.3}"));
+    let row = |(name, images): (&str, &str), found: &PolicyReport| {
+        let cost = format!("{:.2}", found.found.multiply_adds / 1e6);
+        let saved = format!("{:.3}", found.efficacy);
         let robust = found.robust.as_ref().map_or("<td>–</td>".to_string(), share);
         format!(
             "<tr><td>{}</td><td class=\"text\">{}</td>{}<td>{cost}</td><td>{saved}</td>{robust}</tr>\n",
             escape(name),
             escape(images),
-            share(&found.accuracy)
+            share(&found.found.accuracy)
         )
     };
     let mut rows = String::new();
@@ -154,8 +168,7 @@ pub(super) fn policies(document: &Document) -> String {
     let caption = format!(
         "<p class=\"caption\">Images leave at the first exit that the policy accepts; n = {}. Efficacy is the area under \
          the share of images that have left, by the share of the whole cost spent, from (0, 0) to (1, 1): 1 if \
-         all leave for nothing. Robust: answered correctly as they are and under every attack; AutoAttack counts for itself. \
-         The attacks are on the exits, unless they are named policy or slow.</p>\n",
+         all leave for nothing. Robust: answered correctly as they are and whatever was tried. The attacks are on the exits, unless they are named policy or slow.</p>\n",
         document.n
     );
     format!("{caption}{}", table(head, &rows))
@@ -179,7 +192,7 @@ pub(super) fn comparison(comparison: &Comparison<'_>) -> String {
     for (index, run) in comparison.runs.iter().enumerate() {
         let cells: String = columns.iter().map(|column| mean(column[index], is_best(column, index))).collect();
         let n = run.document.as_ref().map_or("–".to_string(), |document| document.n.to_string());
-        let verdict = run.document.as_ref().and_then(Document::verdict);
+        let verdict = run.document.as_ref().and_then(Report::verdict);
         let state = if run.document.is_some() { String::new() } else { format!(", {}", run.state()) };
         let _ = writeln!(
             rows,

@@ -6,8 +6,10 @@ use burn::tensor::Device;
 use neokd_attack::{Attack, Objective, Pgd, Threat};
 use neokd_datasets::Images;
 use neokd_evaluate::Error;
-use neokd_evaluate::evaluate::Evaluation;
+use neokd_evaluate::images::Source;
 use neokd_evaluate::interval::Share;
+use neokd_evaluate::run::Run;
+use neokd_evaluate::{Evaluation, ImageOutcomes};
 use neokd_model::{Frozen, MultiExit};
 use serde::{Deserialize, Serialize};
 
@@ -84,29 +86,19 @@ impl ProbeConfig {
         device: &Device,
     ) -> Result<ProbeRecord, Error> {
         let pgd = Pgd { steps: self.steps, step_size: threat.epsilon / 4.0, random_start: true, restarts: 1 };
-        let attacks = [Pgd::fgsm(threat), pgd].map(|pgd| Attack::new(Objective::Average, pgd));
+        let runs = [Pgd::fgsm(threat), pgd].map(|pgd| Run::of(&Attack::new(Objective::Average, pgd), threat));
+        let images = Source::from(set);
         let scored = Evaluation {
-            model,
-            set,
-            images: self.images,
+            count: images.count(self.images),
             batch_size: self.images,
-            attacks: &attacks,
-            threat,
             key,
-            policies: &[],
-            device,
+            ..Evaluation::new(model, &images, &runs, 0, device)
         }
-        .run(&mut |_| {})?;
-        let mut attacked = scored.attacks.into_iter().map(|attack| attack.exits);
-        let (fgsm, pgd) = (attacked.next().unwrap_or_default(), attacked.next().unwrap_or_default());
+        .run()?;
+        let accuracy = |found: &ImageOutcomes| found.whole.accuracy().exits;
+        let (clean, fgsm, pgd) = (accuracy(&scored.clean), accuracy(&scored.runs[0]), accuracy(&scored.runs[1]));
         let chance = 1.0 / model.classes() as f64;
-        Ok(ProbeRecord {
-            step,
-            collapsed: collapsed(&scored.clean, &fgsm, &pgd, chance),
-            clean: scored.clean,
-            fgsm,
-            pgd,
-        })
+        Ok(ProbeRecord { step, collapsed: collapsed(&clean, &fgsm, &pgd, chance), clean, fgsm, pgd })
     }
 }
 

@@ -15,9 +15,11 @@ use neokd_attack::{Adversarial, Passes, Scenario, Threat, Transfer};
 use neokd_datasets::{DataSplits, Images};
 use neokd_distill::{Draw, ExitLoss, LossInput, LossTerms, Memory};
 use neokd_evaluate::Error;
+use neokd_evaluate::Evaluation;
 use neokd_evaluate::batches::{self, Batches, LabelledBatch};
-use neokd_evaluate::evaluate::Evaluation;
+use neokd_evaluate::images::Source;
 use neokd_evaluate::interval::Share;
+use neokd_evaluate::run::Run;
 use neokd_evaluate::seeds::{Purpose, key};
 use neokd_evaluate::stop::Stop;
 use neokd_model::{Backbone, Frozen, ModelConfig, MultiExit, weights};
@@ -433,20 +435,17 @@ impl<'a, B: Backbone> Fit<'a, B> {
 
     /// Accuracy on the first held-out training images, clean and under [`RunConfig::validation_attack`].
     fn validate(&self, state: &TrainingState<B::Network>) -> Result<ValidationRecord, Error> {
+        let (frozen, images) = (Frozen::new(state.judged()), Source::from(self.held_out));
+        let runs = [Run::of(&self.config.validation_attack(), &self.threat)];
         let scored = Evaluation {
-            model: &Frozen::new(state.judged()),
-            set: self.held_out,
-            images: self.config.validation.images,
+            count: images.count(self.config.validation.images),
             batch_size: self.config.evaluation.batch_size,
-            attacks: &[self.config.validation_attack()],
-            threat: &self.threat,
             key: key(self.config.seed, Purpose::Validation, 0),
-            policies: &[],
-            device: self.device,
+            ..Evaluation::new(&frozen, &images, &runs, self.config.seed, self.device)
         }
-        .run(&mut |_| {})?;
-        let robust = scored.attacks.into_iter().next().map(|attack| attack.exits).unwrap_or_default();
-        Ok(ValidationRecord { step: state.progress.step, clean: scored.clean, robust })
+        .run()?;
+        let [clean, robust] = [&scored.clean, &scored.runs[0]].map(|found| found.whole.accuracy().exits);
+        Ok(ValidationRecord { step: state.progress.step, clean, robust })
     }
 
     /// How the training attack on one exit carries over to the others, on the first held-out training images.

@@ -15,14 +15,14 @@ use neokd_model::policy::Policy;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::Evaluation;
-use super::found::Found;
-use super::plan::Run;
+use crate::evaluation::Evaluation;
+use crate::outcome::ImageOutcomes;
+use crate::run::Run;
 use crate::stop::Stop;
 use crate::{Error, files};
 
 /// Version of the journal's lines.
-pub const SCHEMA: &str = "neokd.attack-journal/3";
+pub const SCHEMA: &str = "neokd.attack-journal/4";
 
 /// What is evaluated: all that the numbers depend on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -43,8 +43,10 @@ pub struct Header {
     pub batch_size: usize,
     /// Seed of everything random.
     pub seed: u64,
-    /// The deployed policy.
-    pub policy: Option<Policy>,
+    /// The exit policies that images are shown to.
+    pub policies: Vec<Policy>,
+    /// Which of them is attacked.
+    pub deployed: Option<usize>,
     /// Whether lines hold the adversarial pixels.
     pub pixels: bool,
     /// The runs.
@@ -71,10 +73,10 @@ pub struct RunHeader {
 
 impl Header {
     /// Of an evaluation; `sources` are the digests of the networks that transfers are from.
-    pub fn new(evaluation: &Evaluation<'_>, device: &str, weights: &str, sources: &[Option<String>]) -> Self {
-        let run = |(run, from): (&Run, &Option<String>)| RunHeader {
+    pub fn new<M>(evaluation: &Evaluation<'_, M>, device: &str, weights: &str, sources: &[Option<String>]) -> Self {
+        let run = |(at, run): (usize, &Run)| RunHeader {
             attack: run.name.to_string(),
-            from: from.clone(),
+            from: sources.get(at).cloned().flatten(),
             objective: run.objective(),
             norm: run.threat.norm,
             epsilon: run.threat.epsilon,
@@ -89,9 +91,10 @@ impl Header {
             count: evaluation.count,
             batch_size: evaluation.batch_size,
             seed: evaluation.seed,
-            policy: evaluation.policy.cloned(),
+            policies: evaluation.policies.to_vec(),
+            deployed: evaluation.deployed,
             pixels: evaluation.keep_pixels,
-            runs: evaluation.runs.iter().zip(sources).map(run).collect(),
+            runs: evaluation.runs.iter().enumerate().map(run).collect(),
         }
     }
 }
@@ -100,14 +103,14 @@ impl Header {
 struct Written<'a> {
     batch: usize,
     run: usize,
-    found: &'a Found,
+    found: &'a ImageOutcomes,
 }
 
 /// A line: what a run did to a batch, or signs of a masked gradient.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Line {
-    Batch { batch: usize, run: usize, found: Found },
+    Batch { batch: usize, run: usize, found: ImageOutcomes },
     Verdict(Signs),
 }
 
@@ -128,7 +131,7 @@ pub struct Signs {
 #[derive(Debug, Default)]
 pub struct Journal {
     file: Option<(PathBuf, File)>,
-    done: BTreeMap<(usize, usize), Found>,
+    done: BTreeMap<(usize, usize), ImageOutcomes>,
     signs: Vec<Signs>,
 }
 
@@ -183,12 +186,12 @@ impl Journal {
     }
 
     /// What a run did to a batch, if it is in it.
-    pub(super) fn take(&mut self, batch: usize, run: usize) -> Option<Found> {
+    pub(crate) fn take(&mut self, batch: usize, run: usize) -> Option<ImageOutcomes> {
         self.done.remove(&(batch, run))
     }
 
     /// Adds a finished batch and hands it to the disk.
-    pub(super) fn write(&mut self, batch: usize, run: usize, found: &Found) -> Result<(), Error> {
+    pub(crate) fn write(&mut self, batch: usize, run: usize, found: &ImageOutcomes) -> Result<(), Error> {
         match &self.file {
             Some(_) => self.add(&as_json(&Written { batch, run, found })?),
             None => Ok(()),
@@ -196,13 +199,13 @@ impl Journal {
     }
 
     /// What was measured for the verdict of a run, if it is in it.
-    pub(super) fn take_signs(&self, run: usize, checks: usize) -> Option<Signs> {
+    pub(crate) fn take_signs(&self, run: usize, checks: usize) -> Option<Signs> {
         self.signs.iter().find(|signs| (signs.verdict, signs.checks) == (run, checks)).copied()
     }
 
     /// Adds what was measured for a verdict, and returns it as a reader of the journal sees it: a float in
     /// JSON comes back as its neighbour at times, and a resumed evaluation must not differ.
-    pub(super) fn write_signs(&mut self, signs: Signs) -> Result<Signs, Error> {
+    pub(crate) fn write_signs(&mut self, signs: Signs) -> Result<Signs, Error> {
         let line = as_json(&signs)?;
         self.add(&line)?;
         serde_json::from_str(&line).map_err(|error| Error::Config(format!("journal line: {error}")))
@@ -217,7 +220,7 @@ impl Journal {
     }
 
     /// Ends the evaluation after a requested stop.
-    pub(super) fn stop_if(&self, stop: &Stop) -> Result<(), Error> {
+    pub(crate) fn stop_if(&self, stop: &Stop) -> Result<(), Error> {
         match &self.file {
             Some((path, _)) if stop.wanted(0) => Err(Error::AttackInterrupted { journal: path.clone() }),
             _ => Ok(()),

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+use crate::interval::Share;
+
 /// One truth value per image; as text a row of 0 and 1.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Bits(pub Vec<bool>);
@@ -10,6 +12,11 @@ impl Bits {
     /// How many are true.
     pub fn count(&self) -> u64 {
         self.0.iter().filter(|bit| **bit).count() as u64
+    }
+
+    /// How many of them are true, as a share with its interval.
+    pub fn share(&self) -> Share {
+        Share::new(self.count(), self.0.len() as u64)
     }
 
     /// True where either is.
@@ -42,15 +49,15 @@ impl<'de> Deserialize<'de> for Bits {
 }
 
 /// Numbers as the hexadecimal digits of their bits, which come back as they were.
-pub(super) mod hexadecimal {
-    use super::{Deserialize, Deserializer, Serializer, de};
+pub(crate) mod hexadecimal {
+    use serde::{Deserialize, Deserializer, Serializer, de};
 
-    pub(in super::super) fn serialize<S: Serializer>(values: &[f32], serializer: S) -> Result<S::Ok, S::Error> {
+    pub(crate) fn serialize<S: Serializer>(values: &[f32], serializer: S) -> Result<S::Ok, S::Error> {
         let text: String = values.iter().map(|value| format!("{:08x}", value.to_bits())).collect();
         serializer.serialize_str(&text)
     }
 
-    pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<f32>, D::Error> {
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<f32>, D::Error> {
         let text = String::deserialize(deserializer)?;
         let digits = text.as_bytes().chunks(8).map(|digits| {
             let digits = std::str::from_utf8(digits).map_err(de::Error::custom)?;

@@ -1,4 +1,5 @@
-//! What a user names, as runs: one attack on one objective at one radius.
+//! What a user names, as runs: one attack on one objective at one radius. Runs that need the same search on a single exit
+//! share it.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -6,15 +7,15 @@ use std::str::FromStr;
 
 use burn::tensor::Tensor;
 use neokd_attack::{
-    Attack, AttackError, Audit, AutoAttack, Batch, Criterion, Knobs, Mean, Method as _, Objective, Passes, Pgd,
-    Scenario, Search, Spent, Threat, max_average, perturb,
+    Attack, AttackError, Audit, AutoAttack, Criterion, Knobs, Mean, Method as _, Objective, Passes, Pgd, Scenario,
+    Search, Spent, Threat, max_average, perturb,
 };
+use neokd_model::MultiExit;
 use neokd_model::policy::Policy;
-use neokd_model::{Frozen, MultiExit};
 
-use super::found::Found;
 use crate::Error;
 use crate::adversarial_file::About;
+use crate::outcome::ImageOutcomes;
 
 /// An attack as flags name it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,14 +90,15 @@ pub struct Run {
 }
 
 /// Attacked images, before they are judged.
-pub(super) struct Attacked {
-    pub(super) pixels: Tensor<4>,
-    pub(super) parts: Vec<Tensor<4>>,
+#[derive(Clone)]
+pub(crate) struct Attacked {
+    pub(crate) pixels: Tensor<4>,
+    pub(crate) parts: Vec<Tensor<4>>,
     /// Of attacks that look for the nearest adversarial image, one `[batch]` per search.
-    pub(super) distances: Vec<Tensor<1>>,
-    pub(super) members: Vec<Spent>,
-    pub(super) passes: Passes,
-    pub(super) audit: Audit,
+    pub(crate) distances: Vec<Tensor<1>>,
+    pub(crate) members: Vec<Spent>,
+    pub(crate) passes: Passes,
+    pub(crate) audit: Audit,
 }
 
 /// The runs of every attack on every objective at every radius, small radii first.
@@ -148,25 +150,82 @@ fn method(name: &AttackName, knobs: &Knobs, threat: &Threat, classes: usize) -> 
     }
 }
 
+/// The searches on single exits that are done, of one batch.
+pub(crate) struct Searches<'a> {
+    runs: &'a [Run],
+    done: Vec<(Run, Attacked)>,
+}
+
+impl<'a> Searches<'a> {
+    /// None yet, of these runs.
+    pub(crate) fn of(runs: &'a [Run]) -> Self {
+        Self { runs, done: Vec::new() }
+    }
+
+    /// The images of `aimed`, which run number `at` needs: found before, or by `search` now. They cost nothing if an
+    /// earlier run needs them too, whoever found them, so an interrupted evaluation counts as a whole one does.
+    fn take(
+        &mut self,
+        at: usize,
+        aimed: Run,
+        search: impl FnOnce() -> Result<Attacked, AttackError>,
+    ) -> Result<Attacked, AttackError> {
+        let mut found = match self.done.iter().find(|(run, _)| *run == aimed) {
+            Some((_, found)) => found.clone(),
+            None => {
+                let found = search()?;
+                if self.runs[at + 1..].iter().any(|later| later.needs(&aimed)) {
+                    self.done.push((aimed.clone(), found.clone()));
+                }
+                found
+            }
+        };
+        if self.runs[..at].iter().any(|earlier| earlier.needs(&aimed)) {
+            found.passes = Passes::default();
+            found.members.iter_mut().for_each(|member| member.passes = Passes::default());
+        }
+        Ok(found)
+    }
+}
+
 impl Run {
-    /// Attacks a batch; `attacker` is the network that is looked at.
+    /// An attack as a configuration has it.
+    pub fn of(attack: &Attack, threat: &Threat) -> Self {
+        let name = AttackName::Search(attack.search.method().name());
+        Self { name, target: attack.objective, threat: *threat, method: Method::Search(attack.search) }
+    }
+
+    /// How it searches, if it is one search of the network's own gradients.
+    pub fn search(&self) -> Option<Search> {
+        match (&self.name, &self.method) {
+            (AttackName::Search(_), Method::Search(search)) => Some(*search),
+            _ => None,
+        }
+    }
+
+    /// Attacks a batch, as run number `at` of those that share `searches`; `scenario` is of the network that is looked at.
     ///
     /// # Errors
     /// [`Error::Attack`].
-    pub(super) fn attack<M: MultiExit>(
+    pub(crate) fn attack<M: MultiExit>(
         &self,
-        attacker: &Frozen<M>,
-        batch: &Batch,
+        scenario: &Scenario<'_, M>,
         policy: Option<&Policy>,
-        key: u64,
+        searches: &mut Searches<'_>,
+        at: usize,
     ) -> Result<Attacked, Error> {
-        let scenario = Scenario::new(attacker, batch, &self.threat, key);
-        if self.target != Objective::MaxAverage {
-            return Ok(self.aimed(self.target, &scenario, policy)?);
+        let mut single = |exit: usize| {
+            let target = Objective::Single(exit);
+            searches.take(at, Self { target, ..self.clone() }, || self.aimed(target, scenario, policy))
+        };
+        match self.target {
+            Objective::Single(exit) => return Ok(single(exit)?),
+            Objective::MaxAverage if self.kind() != Kind::Slowdown => {}
+            target => return Ok(self.aimed(target, scenario, policy)?),
         }
         let mut parts: Vec<Attacked> = Vec::new();
-        let (pixels, passes) = max_average(&scenario, |exit| {
-            let part = self.aimed(Objective::Single(exit), &scenario, policy)?;
+        let (pixels, passes) = max_average(scenario, |exit| {
+            let part = single(exit)?;
             let found = (part.pixels.clone(), part.passes);
             parts.push(part);
             Ok(found)
@@ -184,6 +243,12 @@ impl Run {
             _ => parts.into_iter().map(|part| part.pixels).collect(),
         };
         Ok(Attacked { pixels, parts, distances, members, passes, audit })
+    }
+
+    /// Whether the search of `aimed`, on a single exit, is this run or a part of it.
+    fn needs(&self, aimed: &Self) -> bool {
+        let on_it = self.target == aimed.target || self.target == Objective::MaxAverage;
+        on_it && Self { target: aimed.target, ..self.clone() } == *aimed
     }
 
     fn aimed<M: MultiExit>(
@@ -222,7 +287,7 @@ impl Run {
     ///
     /// # Errors
     /// [`Error::Attack`] if the policy is the target and there is none.
-    pub(super) fn criterion(&self, policy: Option<&Policy>) -> Result<Criterion, Error> {
+    pub(crate) fn criterion(&self, policy: Option<&Policy>) -> Result<Criterion, Error> {
         let mean = match self.method {
             Method::Search(_) => Mean::Losses,
             Method::Set(_) => AutoAttack::MEAN,
@@ -231,12 +296,12 @@ impl Run {
     }
 
     /// Whether one verdict serves both runs.
-    pub(super) fn is_checked_as(&self, other: &Self) -> bool {
+    pub(crate) fn is_checked_as(&self, other: &Self) -> bool {
         self.threat == other.threat && self.target == other.target
     }
 
     /// What a run can tell about the gradient.
-    pub(super) fn kind(&self) -> Kind {
+    pub(crate) fn kind(&self) -> Kind {
         match (&self.name, &self.method) {
             (AttackName::TransferFrom(_), _) => Kind::Transfer,
             (_, Method::Search(Search::Fgsm(_))) => Kind::SingleStep,
@@ -267,7 +332,7 @@ impl Run {
     }
 
     /// What a file of its images says of it and of what it found on a network with so many exits.
-    pub fn about(&self, found: &Found, exits: usize) -> About {
+    pub fn about(&self, found: &ImageOutcomes, exits: usize) -> About {
         About {
             attack: self.name.to_string(),
             objective: self.objective(),
@@ -281,7 +346,7 @@ impl Run {
 
     /// What its searches for the nearest adversarial image break, one name each: every exit by itself, or
     /// what the run maximises.
-    pub(crate) fn searches(&self, exits: usize) -> Vec<String> {
+    pub fn searches(&self, exits: usize) -> Vec<String> {
         match self.target {
             Objective::MaxAverage => (0..exits).map(|exit| Objective::Single(exit).to_string()).collect(),
             target => vec![target.to_string()],
@@ -303,7 +368,7 @@ impl Run {
 
 /// What a run can tell about the gradient.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     /// One step of it.
     SingleStep,
     /// Many steps.

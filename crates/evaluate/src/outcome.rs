@@ -4,26 +4,30 @@
 use burn::tensor::Tensor;
 use neokd_attack::{Audit, Criterion, Objective, Passes, Spent};
 use neokd_model::policy::Policy;
-use neokd_model::{Frozen, MultiExit};
+use neokd_model::{ExitCost, Frozen, MultiExit};
 use serde::{Deserialize, Serialize};
 
-use super::bits::Bits;
-use super::plan::Attacked;
+use crate::accuracy::Accuracy;
 use crate::batches::LabelledBatch;
+use crate::bits::Bits;
+use crate::dynamic::Dynamic;
+use crate::interval::Share;
+use crate::reliability::Calibration;
+use crate::run::Attacked;
 use crate::{Error, dynamic};
 
 /// What a run did to some images.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Found {
+pub struct ImageOutcomes {
     /// Under the whole attack.
-    pub whole: Seen,
+    pub whole: Answers,
     /// Under the attack on each exit by itself, where the whole is made of these.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub parts: Vec<Seen>,
-    /// How far the nearest adversarial images are, in the threat's norm, wherever they are: one list per
-    /// search, for attacks that look for them.
+    pub parts: Vec<Answers>,
+    /// How far the nearest adversarial images are, in the threat's norm, wherever they are: one list per search, for
+    /// attacks that look for them; 0 where an image is wrong as it is, infinite where none was found.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub distances: Vec<Distances>,
+    pub distances: Vec<PerImage>,
     /// What the members of an ordered set did, added up over the parts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub members: Vec<Spent>,
@@ -34,41 +38,43 @@ pub struct Found {
     /// Size of the largest perturbation, smallest and largest pixel.
     pub audit: [f32; 3],
     /// Adversarial pixels, where they are kept.
-    #[serde(default, skip_serializing_if = "Vec::is_empty", with = "super::bits::hexadecimal")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty", with = "crate::bits::hexadecimal")]
     pub pixels: Vec<f32>,
 }
 
-/// The smallest perturbation found of each image: 0 where it is wrong as it is, infinite where none was found.
+/// A number per image, which a journal gives back bit for bit.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Distances(#[serde(with = "super::bits::hexadecimal")] pub Vec<f32>);
+pub struct PerImage(#[serde(with = "crate::bits::hexadecimal")] pub Vec<f32>);
 
 /// What a network says to some images.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Seen {
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Answers {
     /// Per exit, which images it is right about.
     pub right: Vec<Bits>,
     /// Which images the mean of the exits' log-probabilities is right about.
     pub average: Bits,
-    /// The same of the deployed system, where there is one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub deployed: Option<Deployed>,
+    /// Per exit, the largest probability that it gives to a class; not of parts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub confidence: Vec<PerImage>,
+    /// The same of the system under each exit policy.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub policies: Vec<Leaving>,
 }
 
-/// What a deployed system says to some images.
+/// What a system under an exit policy says to some images.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Deployed {
+pub struct Leaving {
     /// Which images it is right about.
     pub right: Bits,
     /// At which exit each image leaves.
     pub left: Vec<usize>,
 }
 
-impl Found {
+impl ImageOutcomes {
     /// Of no image.
-    pub(super) fn none() -> Self {
-        let whole = Seen { right: Vec::new(), average: Bits::default(), deployed: None };
+    pub(crate) fn none() -> Self {
         Self {
-            whole,
+            whole: Answers::default(),
             parts: Vec::new(),
             distances: Vec::new(),
             members: Vec::new(),
@@ -83,12 +89,12 @@ impl Found {
     ///
     /// # Errors
     /// [`Error::Device`].
-    pub(super) fn clean<M: MultiExit>(
+    pub(crate) fn clean<M: MultiExit>(
         model: &Frozen<M>,
         data: &LabelledBatch,
-        policy: Option<&Policy>,
+        policies: &[Policy],
     ) -> Result<Self, Error> {
-        let whole = Seen::of(model, &data.batch.pixels, data, policy)?;
+        let whole = Answers::of(model, &data.batch.pixels, data, policies)?;
         Ok(Self { whole, passes: Passes::forward(data.batch.len()), ..Self::none() })
     }
 
@@ -96,27 +102,28 @@ impl Found {
     ///
     /// # Errors
     /// [`Error::Device`].
-    pub(super) fn of<M: MultiExit>(
+    pub(crate) fn of<M: MultiExit>(
         model: &Frozen<M>,
         data: &LabelledBatch,
         attacked: Attacked,
-        policy: Option<&Policy>,
+        policies: &[Policy],
         keep_pixels: bool,
     ) -> Result<Self, Error> {
         let Attacked { pixels, parts, distances, members, mut passes, audit } = attacked;
-        let whole = Seen::of(model, &pixels, data, policy)?;
-        let parts = parts.iter().map(|part| Seen::of(model, part, data, policy)).collect::<Result<Vec<_>, _>>()?;
+        let whole = Answers::of(model, &pixels, data, policies)?;
+        let part = |part| Answers::of(model, part, data, policies).map(Answers::without_confidence);
+        let parts = parts.iter().map(part).collect::<Result<Vec<_>, _>>()?;
         passes += Passes::forward(data.labels.len() * (1 + parts.len()));
-        let distances = distances.into_iter().map(|distances| read(distances).map(Distances));
+        let distances = distances.into_iter().map(|distances| read(distances).map(PerImage));
         let distances = distances.collect::<Result<Vec<_>, _>>()?;
         let pixels = if keep_pixels { read(pixels)? } else { Vec::new() };
         Ok(Self { whole, parts, distances, members, passes, seconds: 0.0, audit: narrow(audit), pixels })
     }
 
     /// Adds the images of the next batch.
-    pub(super) fn append(&mut self, next: Self) {
+    pub(crate) fn append(&mut self, next: Self) {
         self.whole.append(next.whole);
-        append_each(&mut self.parts, next.parts, Seen::append);
+        append_each(&mut self.parts, next.parts, Answers::append);
         append_each(&mut self.distances, next.distances, |distances, more| distances.0.extend(more.0));
         append_each(&mut self.members, next.members, |sum, more| {
             sum.attacked += more.attacked;
@@ -131,7 +138,7 @@ impl Found {
     }
 
     /// The whole and its parts: everything that was tried on each image.
-    pub fn tried(&self) -> impl Iterator<Item = &Seen> {
+    pub fn tried(&self) -> impl Iterator<Item = &Answers> {
         std::iter::once(&self.whole).chain(&self.parts)
     }
 
@@ -141,29 +148,23 @@ impl Found {
         all.cloned().reduce(|sum, exit| sum.and(&exit)).unwrap_or_default()
     }
 
-    /// Which images this criterion does not count as broken; none of it knows what the mean of the exits'
-    /// probabilities said.
-    pub(super) fn unbroken(&self, criterion: &Criterion) -> Option<Bits> {
+    /// Which images this criterion does not count as broken, where policy `deployed` is the one it may be about; none if
+    /// it asks what the mean of the exits' probabilities said, which is not kept.
+    pub(crate) fn unbroken(&self, criterion: &Criterion, deployed: Option<usize>) -> Option<Bits> {
         match criterion {
             Criterion::Exit(exit) => self.whole.right.get(*exit).cloned(),
             Criterion::AnyExit => Some(self.right_everywhere()),
             Criterion::AllExits => self.whole.right.iter().cloned().reduce(|sum, exit| sum.or(&exit)),
             Criterion::Average => Some(self.whole.average.clone()),
-            Criterion::Policy(_) => self.whole.deployed.as_ref().map(|deployed| deployed.right.clone()),
+            Criterion::Policy(_) => Some(self.whole.policies.get(deployed?)?.right.clone()),
             Criterion::Ensemble => None,
         }
     }
 
-    /// Which images withstand an attack on this objective: the exit aimed at, every exit, or the deployed
-    /// system.
-    pub fn withstand(&self, target: Objective) -> Bits {
-        match target {
-            Objective::Single(exit) => self.whole.right[exit].clone(),
-            Objective::Average | Objective::MaxAverage => self.right_everywhere(),
-            Objective::Policy => {
-                self.whole.deployed.as_ref().map(|deployed| deployed.right.clone()).unwrap_or_default()
-            }
-        }
+    /// Under policy number `policy`: images answered correctly, whatever was tried.
+    pub fn right_under(&self, policy: usize) -> Bits {
+        let tried = self.tried().filter_map(|answers| answers.policies.get(policy));
+        tried.map(|found| found.right.clone()).reduce(|sum, right| sum.and(&right)).unwrap_or_default()
     }
 
     /// Which images exit `exit` is right about under the attack on it alone, if there was one.
@@ -174,6 +175,17 @@ impl Found {
         }
     }
 
+    /// Of the images that all exits are right about when clean, the share that each exit is wrong about.
+    pub fn fooled(&self, clean: &Self) -> Vec<Share> {
+        self.whole.fooled(&clean.right_everywhere())
+    }
+
+    /// The same for the attack on each exit by itself: row the attacked exit, column the measured one.
+    pub fn transfer(&self, clean: &Self) -> Vec<Vec<Share>> {
+        let known = clean.right_everywhere();
+        self.parts.iter().map(|part| part.fooled(&known)).collect()
+    }
+
     /// The audit in the form of the attack library.
     pub fn audit(&self) -> Audit {
         let [largest, lowest, highest] = self.audit.map(f64::from);
@@ -181,12 +193,12 @@ impl Found {
     }
 }
 
-impl Seen {
+impl Answers {
     fn of<M: MultiExit>(
         model: &Frozen<M>,
         pixels: &Tensor<4>,
         data: &LabelledBatch,
-        policy: Option<&Policy>,
+        policies: &[Policy],
     ) -> Result<Self, Error> {
         let logits = model.forward(pixels.clone());
         let right = logits.correct(&data.batch.labels).into_data().convert::<i64>();
@@ -194,34 +206,62 @@ impl Seen {
         let right = right.chunks(data.labels.len().max(1)).map(|row| Bits(row.iter().map(|bit| *bit == 1).collect()));
         let wrong = Criterion::Average.broken(&logits, &data.batch.labels).into_data().convert::<bool>();
         let wrong: Vec<bool> = wrong.try_into_vec().map_err(|error| Error::unreadable(&error))?;
+        let probabilities = dynamic::probabilities(&logits)?;
+        let largest = |exit: &Vec<f32>| {
+            let rows = exit.chunks((exit.len() / data.labels.len().max(1)).max(1));
+            PerImage(rows.map(|row| row.iter().copied().fold(0.0, f32::max)).collect())
+        };
         Ok(Self {
             right: right.collect(),
             average: Bits(wrong.into_iter().map(|wrong| !wrong).collect()),
-            deployed: match policy {
-                Some(policy) => Some(Deployed::of(&dynamic::probabilities(&logits)?, &data.labels, policy)),
-                None => None,
-            },
+            confidence: probabilities.iter().map(largest).collect(),
+            policies: policies.iter().map(|policy| Leaving::of(&probabilities, &data.labels, policy)).collect(),
         })
+    }
+
+    fn without_confidence(self) -> Self {
+        Self { confidence: Vec::new(), ..self }
+    }
+
+    /// Accuracy of each exit.
+    pub fn accuracy(&self) -> Accuracy {
+        Accuracy::new(self.right.iter().map(Bits::share).collect())
+    }
+
+    /// What each exit's confidence is worth.
+    pub fn calibration(&self) -> Vec<Calibration> {
+        let exits = self.confidence.iter().zip(&self.right);
+        exits.map(|(confidence, right)| Calibration::of(&confidence.0, &right.0)).collect()
+    }
+
+    fn fooled(&self, known: &Bits) -> Vec<Share> {
+        let n = known.count();
+        self.right.iter().map(|exit| Share::new(n - exit.and(known).count(), n)).collect()
     }
 
     fn append(&mut self, next: Self) {
         append_each(&mut self.right, next.right, |bits, more| bits.0.extend(more.0));
         self.average.0.extend(next.average.0);
-        match (&mut self.deployed, next.deployed) {
-            (Some(deployed), Some(more)) => {
-                deployed.right.0.extend(more.right.0);
-                deployed.left.extend(more.left);
-            }
-            (deployed, more) => *deployed = more,
-        }
+        append_each(&mut self.confidence, next.confidence, |exit, more| exit.0.extend(more.0));
+        append_each(&mut self.policies, next.policies, |found, more| {
+            found.right.0.extend(more.right.0);
+            found.left.extend(more.left);
+        });
     }
 }
 
-impl Deployed {
+impl Leaving {
     fn of(probabilities: &[Vec<f32>], labels: &[usize], policy: &Policy) -> Self {
         let answers = (0..labels.len()).map(|image| dynamic::decide(probabilities, labels.len(), image, policy));
         let (right, left) = answers.zip(labels).map(|(answer, label)| (answer.label == *label, answer.exit)).unzip();
         Self { right: Bits(right), left }
+    }
+
+    /// Accuracy, mean cost and where images left.
+    pub fn dynamic(&self, costs: &[ExitCost]) -> Dynamic {
+        let mut left = vec![0; costs.len()];
+        self.left.iter().for_each(|exit| left[*exit] += 1);
+        Dynamic::new(self.right.count(), left, costs)
     }
 }
 

@@ -1,0 +1,179 @@
+//! How accurate and how robust a network is, image by image: clean, and under several attacks, objectives and radii on the
+//! same images, with a verdict on whether the numbers are to be believed.
+//!
+//! An image's bit (right or wrong, by exit and attack) is all that is found; counts, transfer, worst cases and the accuracy
+//! under exit policies follow from it (neo-kd.md 4.1 to 4.3).
+
+use std::time::Instant;
+
+use burn::tensor::{Device, Tensor, TensorData};
+use neokd_attack::{Batch, Diagnostics, Scenario};
+use neokd_model::policy::Policy;
+use neokd_model::{Frozen, MultiExit};
+
+use crate::Error;
+use crate::batches::LabelledBatch;
+use crate::images::{Looked, Source};
+use crate::journal::Journal;
+use crate::outcome::ImageOutcomes;
+use crate::run::{Run, Searches};
+use crate::seeds::{Purpose, key};
+use crate::stop::Stop;
+
+/// What is attacked, by what, where.
+pub struct Evaluation<'a, M> {
+    /// The network.
+    pub model: &'a Frozen<M>,
+    /// The runs, small radii first.
+    pub runs: &'a [Run],
+    /// Where `transfer-from` makes its images: one network per such run, by its place in `runs`; empty if there is none.
+    pub sources: &'a [Option<Frozen<M>>],
+    /// Exit policies that every image is shown to.
+    pub policies: &'a [Policy],
+    /// The place in `policies` of the one that attacks on the deployed policy are aimed at.
+    pub deployed: Option<usize>,
+    /// The images.
+    pub images: &'a Source<'a>,
+    /// How many of them, from the start.
+    pub count: usize,
+    /// Images per pass; does not change the result.
+    pub batch_size: usize,
+    /// Seed of everything random.
+    pub seed: u64,
+    /// Key of the attacks' random numbers, made of it.
+    pub key: u64,
+    /// Images that the verdict is measured on; 0 for none.
+    pub checks: usize,
+    /// Whether adversarial pixels are kept.
+    pub keep_pixels: bool,
+    /// Where to compute.
+    pub device: &'a Device,
+}
+
+/// Everything that an evaluation found.
+pub struct Scored {
+    /// On the clean images.
+    pub clean: ImageOutcomes,
+    /// Of each run.
+    pub runs: Vec<ImageOutcomes>,
+    /// One per radius and objective, in the order of the runs.
+    pub verdicts: Vec<Checked>,
+    /// Labels of the images.
+    pub labels: Vec<usize>,
+    /// Wall time in seconds, this session's.
+    pub seconds: f64,
+}
+
+/// Signs of a masked gradient at one radius, for one objective.
+pub struct Checked {
+    /// The first run that it is about.
+    pub run: usize,
+    /// What was measured.
+    pub signs: Diagnostics,
+    /// Wall time of measuring it, in seconds.
+    pub seconds: f64,
+}
+
+/// What an evaluation tells while it runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// So many more images are finished; one run on one image counts once.
+    Attacked(usize),
+    /// A verdict is being measured, `done` of `of` are finished.
+    Checking {
+        /// Finished.
+        done: usize,
+        /// All.
+        of: usize,
+    },
+}
+
+impl<'a, M: MultiExit> Evaluation<'a, M> {
+    /// Of all images, in batches of 100, with the key of test images, without a policy and without a verdict.
+    pub fn new(model: &'a Frozen<M>, images: &'a Source<'a>, runs: &'a [Run], seed: u64, device: &'a Device) -> Self {
+        Self {
+            model,
+            runs,
+            sources: &[],
+            policies: &[],
+            deployed: None,
+            images,
+            count: images.count(0),
+            batch_size: 100,
+            seed,
+            key: key(seed, Purpose::Evaluation, 0),
+            checks: 0,
+            keep_pixels: false,
+            device,
+        }
+    }
+
+    /// Runs everything.
+    ///
+    /// # Errors
+    /// [`Error::Attack`], [`Error::Data`] or [`Error::Device`].
+    pub fn run(&self) -> Result<Scored, Error> {
+        self.resume(&mut Journal::none(), &Stop::default(), &mut |_| {})
+    }
+
+    /// Runs everything that the journal does not hold yet, verdicts included; `tell` hears how far it is.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run), and [`Error::Io`]; [`Error::AttackInterrupted`] after a requested stop.
+    pub fn resume(&self, journal: &mut Journal, stop: &Stop, tell: &mut dyn FnMut(Progress)) -> Result<Scored, Error> {
+        let started = Instant::now();
+        let mut clean = ImageOutcomes::none();
+        let mut runs: Vec<ImageOutcomes> = self.runs.iter().map(|_| ImageOutcomes::none()).collect();
+        let mut labels = Vec::new();
+        for (number, looked) in self.images.batches(self.count, self.batch_size, self.device).enumerate() {
+            let data = labelled(looked?, labels.len(), self.device);
+            clean.append(ImageOutcomes::clean(self.model, &data, self.policies)?);
+            let mut searches = Searches::of(self.runs);
+            for (at, so_far) in runs.iter_mut().enumerate() {
+                let found = match journal.take(number, at) {
+                    Some(found) => found,
+                    None => {
+                        let found = self.attack(at, &data, &mut searches)?;
+                        journal.write(number, at, &found)?;
+                        journal.stop_if(stop)?;
+                        found
+                    }
+                };
+                so_far.append(found);
+                tell(Progress::Attacked(data.labels.len()));
+            }
+            labels.extend(data.labels);
+        }
+        let verdicts = self.verdicts(&clean, &runs, journal, stop, tell)?;
+        Ok(Scored { clean, runs, verdicts, labels, seconds: started.elapsed().as_secs_f64() })
+    }
+
+    /// The policy that attacks are aimed at.
+    pub fn policy(&self) -> Option<&'a Policy> {
+        self.deployed.and_then(|deployed| self.policies.get(deployed))
+    }
+
+    fn attack(&self, at: usize, data: &LabelledBatch, searches: &mut Searches<'_>) -> Result<ImageOutcomes, Error> {
+        let run = &self.runs[at];
+        let attacker = self.sources.get(at).and_then(Option::as_ref).unwrap_or(self.model);
+        let started = Instant::now();
+        let scenario = Scenario::new(attacker, &data.batch, &run.threat, self.key);
+        let attacked = run.attack(&scenario, self.policy(), searches, at)?;
+        let found = ImageOutcomes::of(self.model, data, attacked, self.policies, self.keep_pixels)?;
+        Ok(ImageOutcomes { seconds: started.elapsed().as_secs_f64(), ..found })
+    }
+
+    /// The first `count` images on the device, with their labels.
+    pub(crate) fn first(&self, count: usize) -> Option<Result<Batch, Error>> {
+        let looked = self.images.batches(self.count.min(count), count, self.device).next()?;
+        Some(looked.map(|looked| labelled(looked, 0, self.device).batch))
+    }
+}
+
+/// Images from a source, of which `before` came earlier, with their numbers.
+fn labelled((pixels, labels): Looked, before: usize, device: &Device) -> LabelledBatch {
+    let on_device: Vec<i64> = labels.iter().map(|&label| label as i64).collect();
+    let on_device = Tensor::from_data(TensorData::new(on_device, [labels.len()]), device);
+    let examples = (before..before + labels.len()).map(|example| example as u64).collect();
+    LabelledBatch { batch: Batch { pixels, labels: on_device, examples }, labels }
+}
