@@ -11,7 +11,7 @@ use neokd_evaluate::stop::Stop;
 use neokd_model::{Frozen, ModelConfig, Network, SmallCnn, weights};
 use neokd_train::RunConfig;
 use neokd_train::options::ema::EmaConfig;
-use neokd_train::options::training_attack::{AttackLoss, Climb, TrainingAttack, TrainingSearch};
+use neokd_train::options::training_attack::{AttackLoss, Climb, TrainingAttack, TrainingObjective, TrainingSearch};
 use neokd_train::run::checkpoint::{self, Contents, TrainingState};
 
 use crate::cases::{batch, host};
@@ -219,7 +219,8 @@ fn an_attack_in_training_mode_leaves_the_network_as_it_was() {
     let images = neokd_evaluate::batches::collect(&data.train, &[0, 1, 2, 3], &device).unwrap().batch;
     let before = weights::collect(&model).unwrap();
     let frozen = Frozen::in_training_mode(&model);
-    let attack = TrainingAttack { objective: Objective::default(), search: TrainingSearch::FgsmRs(Default::default()) };
+    let attack =
+        TrainingAttack { objective: Objective::default().into(), search: TrainingSearch::FgsmRs(Default::default()) };
     let moved =
         attack.perturb(&Scenario::new(&frozen, &images, &Threat::linf(0.1), 5), &Climb::default()).unwrap().pixels;
     assert_eq!(weights::collect(&model).unwrap(), before);
@@ -253,7 +254,7 @@ fn an_attack_climbs_the_divergence_and_the_penalty_where_the_loss_asks_for_them(
     let device = Device::flex();
     let (model, images) = (Frozen::new(&crate::cases::network(&device)), batch(6, &device));
     let pgd = Pgd { steps: 8, step_size: 0.02, random_start: true, restarts: 1 };
-    let attack = TrainingAttack { objective: Objective::Average, search: TrainingSearch::Pgd(pgd) };
+    let attack = TrainingAttack { objective: Objective::Average.into(), search: TrainingSearch::Pgd(pgd) };
     let threat = Threat::linf(0.1);
     let scenario = Scenario::new(&model, &images, &threat, 5);
     let averages: Vec<Tensor<2>> = model
@@ -276,16 +277,51 @@ fn an_attack_climbs_the_divergence_and_the_penalty_where_the_loss_asks_for_them(
     // The clean image has no divergence from itself: without noise nothing would move.
     assert_ne!(host(&kl), host(&images.pixels));
     // Max-average tries every exit by itself.
-    let whole = TrainingAttack { objective: Objective::MaxAverage, search: TrainingSearch::Fgsm(Default::default()) };
+    let whole =
+        TrainingAttack { objective: Objective::MaxAverage.into(), search: TrainingSearch::Fgsm(Default::default()) };
     let change = whole.perturb(&scenario, &Climb { loss: AttackLoss::Kl, penalty: None }).unwrap();
     assert!(change.audit.largest > 0.09);
+}
+
+/// Each image is attacked as if its exit were the only one, whatever is beside it; another epoch draws other exits.
+#[test]
+fn a_random_exit_is_attacked_by_itself_and_is_drawn_per_image() {
+    let device = Device::flex();
+    let (model, images) = (Frozen::new(&crate::cases::network(&device)), batch(12, &device));
+    let pgd = Pgd { steps: 3, step_size: 0.05, random_start: true, restarts: 1 };
+    let on = |objective| TrainingAttack { objective, search: TrainingSearch::Pgd(pgd) };
+    let threat = Threat::linf(0.1);
+    let moved = |objective: TrainingObjective, batch: &Batch, key: u64| {
+        let scenario = Scenario::new(&model, batch, &threat, key);
+        let found = on(objective).perturb(&scenario, &Climb::default()).unwrap();
+        (found.pixels.into_data().try_into_vec::<f32>().unwrap(), found.passes)
+    };
+    let image = 28 * 28;
+    let singles = [0, 1, 2].map(|exit| moved(Objective::Single(exit).into(), &images, 5).0);
+    let (mixed, passes) = moved(TrainingObjective::RandomExit, &images, 5);
+    let drawn = |mixed: &[f32]| -> Vec<usize> {
+        let of = |row: usize| {
+            singles.iter().position(|single| single[row * image..][..image] == mixed[row * image..][..image])
+        };
+        (0..images.len()).map(|row| of(row).expect("an attack on a single exit")).collect()
+    };
+    let exits = drawn(&mixed);
+    assert!((0..3).all(|exit| exits.contains(&exit)), "{exits:?}");
+    assert_eq!(passes, moved(Objective::Single(2).into(), &images, 5).1);
+    let some = images.pick(&[7, 2, 3]);
+    let (part, _) = moved(TrainingObjective::RandomExit, &some, 5);
+    for (at, row) in [7, 2, 3].into_iter().enumerate() {
+        assert_eq!(part[at * image..][..image], mixed[row * image..][..image]);
+    }
+    assert_ne!(moved(TrainingObjective::RandomExit, &images, 6).0, mixed);
 }
 
 #[test]
 fn n_fgsm_stays_among_pixels_and_goes_beyond_the_ball() {
     let device = Device::flex();
     let (model, images) = (crate::cases::network(&device), batch(6, &device));
-    let attack = TrainingAttack { objective: Objective::default(), search: TrainingSearch::NFgsm(Default::default()) };
+    let attack =
+        TrainingAttack { objective: Objective::default().into(), search: TrainingSearch::NFgsm(Default::default()) };
     let moved = attack
         .perturb(&Scenario::new(&Frozen::new(&model), &images, &Threat::linf(0.1), 5), &Climb::default())
         .unwrap()

@@ -15,7 +15,7 @@ pub struct Batch {
 
 impl Batch {
     /// The given rows, in that order.
-    pub(crate) fn pick(&self, rows: &[usize]) -> Self {
+    pub fn pick(&self, rows: &[usize]) -> Self {
         let indices = row_numbers(rows, &self.pixels.device());
         Self {
             pixels: self.pixels.clone().select(0, indices.clone()),
@@ -36,7 +36,7 @@ impl Batch {
 }
 
 /// Row numbers as a tensor.
-pub(crate) fn row_numbers(rows: &[usize], device: &Device) -> Tensor<1, Int> {
+pub fn row_numbers(rows: &[usize], device: &Device) -> Tensor<1, Int> {
     let rows: Vec<i64> = rows.iter().map(|&row| row as i64).collect();
     Tensor::from_data(TensorData::from(rows.as_slice()), device)
 }

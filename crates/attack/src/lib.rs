@@ -16,6 +16,8 @@
 //! Random numbers are a function of (key, attack, restart, example), so an image's perturbation
 //! does not depend on its batch. This crate touches no file and knows no data set.
 
+#![cfg_attr(doctest, doc = include_str!("../README.md"))]
+
 mod attack;
 mod batch;
 mod error;
@@ -30,7 +32,7 @@ mod search;
 mod threat;
 
 pub use attack::Attack;
-pub use batch::Batch;
+pub use batch::{Batch, row_numbers};
 pub use error::AttackError;
 pub use judge::{
     Adversarial, Audit, AutoAttack, Check, Diagnostics, Effort, Fate, Level, Outcome, Reason, Spent, Standing, Start,

@@ -51,6 +51,11 @@ impl RandomKey {
         random
     }
 
+    /// A whole number below `end` for one example.
+    pub fn choose(self, example: u64, end: usize) -> usize {
+        self.stream(example).below(end)
+    }
+
     /// Numbers uniform in `[-1, 1)`.
     ///
     /// # Shapes

@@ -149,7 +149,7 @@ impl TrainingConfig {
     }
 }
 
-/// How the clean and the adversarial batch go through the network (neo-kd.md section 2.4): it matters
+/// How the clean and the adversarial batch go through the network (docs/papers/neo-kd.md section 2.4): it matters
 /// to batch-norm, which takes its statistics from what it sees at once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -308,7 +308,7 @@ impl<B: Backbone> RunConfig<B> {
         let (training, evaluation) = (&self.training.attack, &self.evaluation.attack);
         let validation = self.validation.attack.as_ref();
         let attacks = [
-            ("training.attack.", training.problem(exits), training.objective),
+            ("training.attack.", training.problem(exits), training.objective.on_held_out()),
             ("evaluation.attack.", evaluation.problem(exits), evaluation.objective),
         ];
         let looking = validation.map(|attack| ("validation.attack.", attack.problem(exits), attack.objective));
@@ -364,7 +364,10 @@ impl<B: Backbone> RunConfig<B> {
             (None, false) => training.inside_the_ball(&self.threat),
             (None, true) => {
                 let step_size = self.threat.epsilon / 4.0;
-                Attack::new(training.objective, Pgd { steps: 10, step_size, random_start: true, restarts: 1 })
+                Attack::new(
+                    training.objective.on_held_out(),
+                    Pgd { steps: 10, step_size, random_start: true, restarts: 1 },
+                )
             }
         }
     }

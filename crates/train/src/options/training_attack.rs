@@ -2,8 +2,8 @@
 
 use burn::tensor::{Int, Tensor};
 use neokd_attack::{
-    Adversarial, Attack, AttackError, Batch, Fgsm, Objective, Passes, Pgd, Scenario, Search, Start, Threat,
-    cross_entropy,
+    Adversarial, Attack, AttackError, Audit, Batch, Fgsm, Objective, Passes, Pgd, Scenario, Search, Start, Threat,
+    cross_entropy, row_numbers,
 };
 use neokd_distill::{ExitLoss, Memory, divergence};
 use neokd_model::{ExitLogits, MultiExit};
@@ -12,13 +12,70 @@ use serde::{Deserialize, Serialize};
 /// An attack for training, as a configuration file has it; `kind` names the search, whose settings stand beside it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TrainingAttack {
-    /// `single:EXIT`, `average` or `max-average`.
+    /// `single:EXIT`, `average`, `max-average` or `random-exit`.
     #[serde(default)]
-    pub objective: Objective,
+    pub objective: TrainingObjective,
     /// How.
     #[serde(flatten)]
     pub search: TrainingSearch,
 }
+
+/// What a training attack maximises.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum TrainingObjective {
+    /// The same for every image.
+    Of(Objective),
+    /// The loss of one exit per image, drawn anew in every epoch; written `random-exit`. In expectation every exit is
+    /// attacked by itself, as max-average attacks it, for one search on the part of the network up to that exit.
+    RandomExit,
+}
+
+impl Default for TrainingObjective {
+    fn default() -> Self {
+        Self::Of(Objective::default())
+    }
+}
+
+impl TrainingObjective {
+    /// What held-out images are attacked on.
+    pub fn on_held_out(self) -> Objective {
+        match self {
+            Self::Of(objective) => objective,
+            Self::RandomExit => Objective::MaxAverage,
+        }
+    }
+}
+
+impl From<Objective> for TrainingObjective {
+    fn from(objective: Objective) -> Self {
+        Self::Of(objective)
+    }
+}
+
+impl TryFrom<String> for TrainingObjective {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        match text.as_str() {
+            RANDOM_EXIT => Ok(Self::RandomExit),
+            text => text.parse().map(Self::Of).map_err(|why| format!("{why}, {RANDOM_EXIT}")),
+        }
+    }
+}
+
+impl From<TrainingObjective> for String {
+    fn from(objective: TrainingObjective) -> Self {
+        match objective {
+            TrainingObjective::Of(objective) => objective.to_string(),
+            TrainingObjective::RandomExit => RANDOM_EXIT.to_string(),
+        }
+    }
+}
+
+const RANDOM_EXIT: &str = "random-exit";
+/// The number under which exits are drawn, far from those of searches.
+const DRAW: u64 = u64::MAX - 16;
 
 /// How a training attack searches.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -73,7 +130,7 @@ pub enum AttackMode {
     /// docs/decisions/0004-attack-in-evaluation-mode.md.
     #[default]
     Evaluation,
-    /// Training, as in the public Triple Wins code (neo-kd.md section 8, point 12).
+    /// Training, as in the public Triple Wins code (docs/papers/neo-kd.md section 8, point 12).
     Training,
 }
 
@@ -139,7 +196,7 @@ impl TrainingAttack {
 
     /// The attack by which held-out images are judged: this one, inside the ball.
     pub fn inside_the_ball(&self, threat: &Threat) -> Attack {
-        Attack::new(self.objective, self.pgd(threat))
+        Attack::new(self.objective.on_held_out(), self.pgd(threat))
     }
 
     fn pgd(&self, threat: &Threat) -> Pgd {
@@ -165,13 +222,51 @@ impl TrainingAttack {
         scenario: &Scenario<'_, M>,
         climb: &Climb<'_>,
     ) -> Result<Adversarial, AttackError> {
+        match self.objective {
+            TrainingObjective::Of(objective) => self.perturb_on(scenario, objective, climb),
+            TrainingObjective::RandomExit => self.perturb_on_random_exits(scenario, climb),
+        }
+    }
+
+    /// Attacks the images of each exit's share of the batch, and puts them together in their order.
+    fn perturb_on_random_exits<M: MultiExit>(
+        &self,
+        scenario: &Scenario<'_, M>,
+        climb: &Climb<'_>,
+    ) -> Result<Adversarial, AttackError> {
+        let (batch, exits) = (scenario.batch, scenario.model.exits());
+        let draw = |example: &u64| scenario.key.for_attack(DRAW).choose(*example, exits);
+        let drawn: Vec<usize> = batch.examples.iter().map(draw).collect();
+        let (mut order, mut parts) = (Vec::with_capacity(batch.len()), Vec::new());
+        for exit in 0..exits {
+            let rows: Vec<usize> = (0..batch.len()).filter(|&row| drawn[row] == exit).collect();
+            if !rows.is_empty() {
+                parts.push(self.perturb_on(&scenario.on(&batch.pick(&rows)), Objective::Single(exit), climb)?);
+                order.extend(rows);
+            }
+        }
+        let mut place = vec![0; order.len()];
+        order.iter().enumerate().for_each(|(at, &row)| place[row] = at);
+        let passes = parts.iter().fold(Passes::default(), |sum, part| sum + part.passes);
+        let audit = parts.iter().map(|part| part.audit).reduce(Audit::merge).unwrap_or_default();
+        let pixels = Tensor::cat(parts.into_iter().map(|part| part.pixels).collect(), 0);
+        let pixels = pixels.select(0, row_numbers(&place, &batch.pixels.device()));
+        Ok(Adversarial { pixels, audit, passes })
+    }
+
+    fn perturb_on<M: MultiExit>(
+        &self,
+        scenario: &Scenario<'_, M>,
+        objective: Objective,
+        climb: &Climb<'_>,
+    ) -> Result<Adversarial, AttackError> {
         let pgd = self.pgd(&scenario.threat);
         let TrainingSearch::NFgsm(NFgsm { noise, .. }) = self.search else {
-            return self.ascend(scenario, scenario.batch, &pgd, climb);
+            return self.ascend(scenario, scenario.batch, objective, &pgd, climb);
         };
         let noised = Batch { pixels: noised(scenario, noise * scenario.threat.epsilon), ..scenario.batch.clone() };
         let reach = Threat { epsilon: pgd.step_size, ..scenario.threat };
-        self.ascend(&Scenario { threat: reach, ..scenario.on(&noised) }, scenario.batch, &pgd, climb)
+        self.ascend(&Scenario { threat: reach, ..scenario.on(&noised) }, scenario.batch, objective, &pgd, climb)
     }
 
     /// Attacks the images of a scenario, the clean ones or noised ones, in the ball of its threat around them.
@@ -179,11 +274,12 @@ impl TrainingAttack {
         &self,
         scenario: &Scenario<'_, M>,
         clean: &Batch,
+        objective: Objective,
         pgd: &Pgd,
         climb: &Climb<'_>,
     ) -> Result<Adversarial, AttackError> {
         if climb.loss == AttackLoss::CrossEntropy && climb.penalty.is_none() {
-            return neokd_attack::perturb(scenario, &Attack::new(self.objective, *pgd));
+            return neokd_attack::perturb(scenario, &Attack::new(objective, *pgd));
         }
         let answers = (climb.loss == AttackLoss::Kl).then(|| scenario.model.forward(clean.pixels.clone()));
         let start = match (&answers, self.search) {
@@ -194,7 +290,7 @@ impl TrainingAttack {
         let height = |exits: &[usize], logits: &ExitLogits, labels: &Tensor<1, Int>| {
             climb.height(answered, exits, logits, labels)
         };
-        let mut found = neokd_attack::perturb_on(scenario, self.objective, pgd, &height, start)?;
+        let mut found = neokd_attack::perturb_on(scenario, objective, pgd, &height, start)?;
         found.passes += Passes::forward(if answers.is_some() { clean.len() } else { 0 });
         Ok(found)
     }
@@ -206,7 +302,7 @@ impl TrainingAttack {
             let fine = value.is_finite() && value > 0.0;
             (!fine).then(|| format!("{key} = {value}: must be a finite number larger than 0, in units of epsilon"))
         };
-        self.objective.problem(exits).or_else(|| match self.search {
+        self.objective.on_held_out().problem(exits).or_else(|| match self.search {
             TrainingSearch::Pgd(pgd) => Search::from(pgd).problem(),
             TrainingSearch::Fgsm(_) => None,
             TrainingSearch::FgsmRs(FgsmRs { step }) => not_positive("step", step),

@@ -90,7 +90,7 @@ mod tests {
     use neokd_attack::Objective;
 
     use super::*;
-    use crate::options::training_attack::AttackLoss;
+    use crate::options::training_attack::{AttackLoss, TrainingObjective};
 
     #[test]
     fn a_change_can_be_for_one_method_alone() {
@@ -133,7 +133,11 @@ mod tests {
             ("trades-te", Objective::Average, AttackLoss::Kl),
         ] {
             let training = configured(name);
-            assert_eq!((training.attack.objective, training.attack_loss), (target, loss), "{name}");
+            assert_eq!(
+                (training.attack.objective, training.attack_loss),
+                (TrainingObjective::Of(target), loss),
+                "{name}"
+            );
         }
     }
 }

@@ -11,6 +11,7 @@ use neokd_model::{Backbone, MultiExit};
 use serde::Serialize;
 
 use crate::RunConfig;
+use crate::options::training_attack::TrainingObjective;
 use crate::run::checkpoint::TrainingState;
 use crate::training::fit::{Fit, Length};
 
@@ -79,7 +80,9 @@ impl Plan {
 /// Passes of one training image: the attack's, then a clean and an adversarial one with gradients, with
 /// AWP twice.
 fn passes<B>(config: &RunConfig<B>, exits: usize) -> Passes {
-    let search = config.training.attack.inside_the_ball(&config.threat).passes(exits);
+    let attack = &config.training.attack;
+    let searches = if attack.objective == TrainingObjective::RandomExit { 1 } else { exits };
+    let search = attack.inside_the_ball(&config.threat).passes(searches);
     let learning = if config.training.awp.is_some() { Passes::gradient(4) } else { Passes::gradient(2) };
     search + learning
 }
