@@ -8,10 +8,10 @@ use tempfile::TempDir;
 
 use crate::archive_tests::{file, tar_gz};
 use crate::cifar::{self, Kind};
+use crate::held_out::{HeldOut, SplitRule};
 use crate::import::{Import, import_known};
 use crate::library::{Status, load_known, status};
 use crate::manifest::{CifarFiles, Format, KnownArchive, KnownDataset, KnownFile};
-use crate::split::{HeldOut, SplitRule};
 use crate::{ArchiveError, DataError, SplitTable, Trust, sha256_hex};
 
 const NAMES: [&str; 3] = ["one.bin", "two.bin", "test.bin"];

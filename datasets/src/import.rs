@@ -1,19 +1,14 @@
 //! Copies a dataset into the library folder after checking it: all of its files or none.
 
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-
-use serde::{Deserialize, Serialize};
 
 use crate::library::{load_known, provenance};
 use crate::manifest::{KnownDataset, find};
+use crate::record::{RECORD_NAME, Record};
 use crate::source::{self, Sources};
 use crate::{DataError, DataErrorKind, FileDigest, Provenance, Trust};
-
-const RECORD_NAME: &str = "unverified-import.json";
-const RECORD_FORMAT: u32 = 1;
-const RECORD_MAX_BYTES: u64 = 1 << 16;
 
 /// What an import did.
 #[derive(Clone, Debug)]
@@ -25,15 +20,6 @@ pub struct Import {
     pub provenance: Provenance,
     /// The same data were there before, and nothing was written.
     pub already_present: bool,
-}
-
-/// The note beside files that are not the known ones: the user accepted these, and no others.
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Record {
-    format: u32,
-    dataset: String,
-    files: Vec<FileDigest>,
 }
 
 /// Copies the files of dataset `name` from the folder `from`, or from the archive `from`, into the library folder
@@ -82,29 +68,6 @@ pub(crate) fn import_known(
     Ok(Import { folder, provenance, already_present: false })
 }
 
-/// The digests that the user accepted for the unverified files in `folder`; none if nothing was recorded.
-pub(crate) fn read_record(dataset: &KnownDataset, folder: &Path) -> Result<Option<Vec<FileDigest>>, DataError> {
-    let path = folder.join(RECORD_NAME);
-    let mut text = String::new();
-    match File::open(&path).and_then(|file| file.take(RECORD_MAX_BYTES).read_to_string(&mut text)) {
-        Ok(_) => {}
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-            return Err(DataError::BadRecord { file: path, reason: "not UTF-8".into() });
-        }
-        Err(error) => return Err(DataError::io("read", path)(error)),
-    }
-    let bad = |reason: String| DataError::BadRecord { file: path.clone(), reason };
-    let record: Record = serde_json::from_str(&text).map_err(|error| bad(error.to_string()))?;
-    if record.format != RECORD_FORMAT {
-        return Err(bad(format!("format {}, expected {RECORD_FORMAT}", record.format)));
-    }
-    if record.dataset != dataset.name {
-        return Err(bad(format!("it is about {:?}, expected \"{}\"", record.dataset, dataset.name)));
-    }
-    Ok(Some(record.files))
-}
-
 fn holds_something(folder: &Path) -> Result<bool, DataError> {
     match fs::read_dir(folder) {
         Ok(mut entries) => Ok(entries.next().is_some()),
@@ -141,7 +104,7 @@ fn write_folder(
         write_file(&staging.path().join(&source.store_as), &source.bytes)?;
     }
     if let Some(files) = record {
-        let record = Record { format: RECORD_FORMAT, dataset: dataset.name.into(), files: files.clone() };
+        let record = Record::new(dataset, files);
         let path = staging.path().join(RECORD_NAME);
         let text = serde_json::to_string_pretty(&record).map_err(|error| DataError::Io {
             action: "write",

@@ -16,6 +16,8 @@
 //! # Ok::<(), neokd_datasets::DataError>(())
 //! ```
 
+#![cfg_attr(doctest, doc = include_str!("../README.md"))]
+
 mod archive;
 #[cfg(test)]
 mod archive_tests;
@@ -23,9 +25,11 @@ pub mod augment;
 pub mod cifar;
 #[cfg(test)]
 mod cifar_tests;
+mod data_splits;
 mod embedded;
 mod error;
 mod float_images;
+mod held_out;
 pub mod idx;
 mod image_set;
 mod images;
@@ -38,6 +42,7 @@ pub mod manifest;
 pub mod numpy;
 mod provenance;
 mod random;
+mod record;
 mod source;
 pub mod split;
 mod synthetic;
@@ -47,13 +52,14 @@ mod tiny_imagenet_tests;
 pub mod tree;
 
 pub use augment::{Augmentation, augment, augment_batch};
+pub use data_splits::DataSplits;
 pub use error::{ArchiveError, DataError, DataErrorKind, NumpyError, TensorsError, TreeError};
 pub use float_images::FloatImages;
 pub use image_set::ImageSet;
 pub use images::{Batches, Images, Pixels, View};
 pub use import::{Import, import};
 pub use jpeg::jpeg_problem;
-pub use library::{DataSplits, Status, StatusEntry, data_dir_from, default_data_dir, list, load, load_unsplit, verify};
+pub use library::{Status, StatusEntry, data_dir_from, default_data_dir, list, load, load_unsplit, verify};
 pub use manifest::{KnownDataset, find, known};
 pub use numpy::load_numpy;
 pub use provenance::{FileDigest, Provenance, Trust, sha256_hex};

@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
+use crate::held_out::{HeldOut, SplitRule};
 use crate::import::{Import, import_known};
 use crate::library::{Status, load_known, status};
 use crate::manifest::{Format, IdxFiles, KnownDataset, KnownFile};
-use crate::split::{HeldOut, SplitRule};
 use crate::{DataError, DataErrorKind, Trust, sha256_hex};
 
 const NAMES: [&str; 4] = ["a-images", "a-labels", "b-images", "b-labels"];

@@ -6,7 +6,7 @@
 mod class_names;
 
 use crate::cifar::Kind;
-use crate::split::{HeldOut, SplitRule, TENTH};
+use crate::held_out::{HeldOut, SplitRule, TENTH};
 use crate::{DataError, embedded};
 
 /// One file of a dataset, known by the digest of its uncompressed bytes.
@@ -143,7 +143,7 @@ impl KnownDataset {
     /// Whether it is compiled into this binary; otherwise it has to be imported.
     #[must_use]
     pub fn is_embedded(&self) -> bool {
-        embedded::files(self).is_some()
+        embedded::files(self.name).is_some()
     }
 }
 

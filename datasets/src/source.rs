@@ -43,7 +43,7 @@ pub(crate) struct Unpacked<'a> {
 
 /// The files compiled into the binary; none if the dataset is not embedded.
 pub(crate) fn embedded(dataset: &KnownDataset) -> Option<Sources> {
-    let files = embedded::files(dataset)?.iter().zip(dataset.format.files());
+    let files = embedded::files(dataset.name)?.iter().zip(dataset.format.files());
     let source = |(&bytes, file): (&&'static [u8], &KnownFile)| Source {
         label: format!("embedded {} ({})", dataset.name, file.name),
         store_as: file.name.to_owned(),

@@ -5,7 +5,7 @@
 
 use rand_chacha::ChaCha8Rng;
 
-use crate::library::DataSplits;
+use crate::data_splits::DataSplits;
 use crate::random::{below, stream};
 use crate::{DataError, ImageSet, Provenance, Trust};
 

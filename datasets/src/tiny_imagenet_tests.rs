@@ -6,10 +6,10 @@ use std::io::{Cursor, Write};
 
 use image::{ImageFormat, Rgb, RgbImage};
 
+use crate::held_out::{HeldOut, SplitRule};
 use crate::import::import_known;
 use crate::library::{load_known, status};
 use crate::manifest::{Format, KnownDataset, KnownFile};
-use crate::split::{HeldOut, SplitRule};
 use crate::{DataError, Status, TreeError, Trust, sha256_hex};
 
 /// Two classes in the published layout, two training images and one labelled validation image each.

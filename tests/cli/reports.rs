@@ -109,7 +109,13 @@ fn a_run_becomes_one_page_with_every_number_of_its_report() {
     assert_success(&command.arg("--charts").arg(&files[2]).output().unwrap());
     let [markdown, table] = [&files[0], &files[1]].map(|file| fs::read_to_string(file).unwrap());
     assert!(expected.iter().all(|(value, ends)| markdown.contains(&format!("{value} {ends}"))), "{markdown}");
-    let rows: Vec<Vec<&str>> = table.lines().map(|line| line.split(',').collect()).collect();
+    // A comma inside quotes parts no fields.
+    let fields = |line: &str| -> Vec<String> {
+        let parts = line.split('"').enumerate();
+        let masked = parts.map(|(at, part)| if at % 2 == 1 { part.replace(',', ";") } else { part.to_string() });
+        masked.collect::<String>().split(',').map(str::to_string).collect()
+    };
+    let rows: Vec<Vec<String>> = table.lines().map(fields).collect();
     assert!(rows.len() == 1 + expected.len() && rows.iter().all(|row| row.len() == 18), "{table}");
     let value: f64 = rows[4][15].parse().unwrap();
     assert_eq!(Some(value), report["attacks"][0]["exits"][0]["value"].as_f64());

@@ -5,6 +5,8 @@
 //! its reason, as a constant beside it.
 
 mod architecture;
+mod circles;
+mod citations;
 mod links;
 mod repository;
 mod rust_code;
@@ -36,10 +38,12 @@ impl fmt::Display for Failure {
 
 type Rule = fn(&Tree) -> Vec<Failure>;
 
-const RULES: [Rule; 15] = [
+const RULES: [Rule; 17] = [
     architecture::dependencies,
     architecture::no_input_output,
     architecture::no_global_random,
+    circles::circles,
+    citations::cited_documents,
     links::relative_links,
     repository::cargo_lock,
     repository::file_size,

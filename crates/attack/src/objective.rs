@@ -22,9 +22,9 @@ use criterion::Criterion;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Objective {
-    /// One exit's own loss, the exit counted from 0; written `single:1` (Hu et al. 2020; neo-kd.md 1.1).
+    /// One exit's own loss, the exit counted from 0; written `single:1` (Hu et al. 2020; docs/papers/neo-kd.md 1.1).
     Single(usize),
-    /// The mean loss of all exits; written `average` (neo-kd.md 1.1).
+    /// The mean loss of all exits; written `average` (docs/papers/neo-kd.md 1.1).
     Average,
     /// One attack per exit, the worst on average per image; written `max-average`.
     #[default]
@@ -39,7 +39,7 @@ pub enum Objective {
 pub enum Mean {
     /// Of their losses: broken where the mean log-probability is wrong, which is what the mean loss is of.
     Losses,
-    /// Of their probabilities, for an attack that needs one answer per image (neo-kd.md 4.4): broken where
+    /// Of their probabilities, for an attack that needs one answer per image (docs/papers/neo-kd.md 4.4): broken where
     /// that is wrong.
     Answers,
 }

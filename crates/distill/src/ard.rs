@@ -1,5 +1,5 @@
 //! ARD: adversarially robust distillation (Goldblum et al. 2020) from the last exit to all exits
-//! (NEO-KD, appendix G; baselines.md section 3).
+//! (NEO-KD, appendix G; docs/papers/baselines.md section 3).
 
 use serde::{Deserialize, Serialize};
 

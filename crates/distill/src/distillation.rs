@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::teacher::mix;
 use crate::{Teacher, soft_cross_entropy};
 
-/// What is averaged where several exits teach together (neo-kd.md section 8, point 8).
+/// What is averaged where several exits teach together (docs/papers/neo-kd.md section 8, point 8).
 ///
 /// The paper speaks of predictions and likelihoods, so probabilities are the default; the mean of
 /// logits (a geometric mean of probabilities) is the other reading.

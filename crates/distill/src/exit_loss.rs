@@ -1,12 +1,8 @@
-//! The trait of a loss over exits, what it reads, and the losses that a configuration can name.
+//! The trait of a loss over exits, and what it reads.
 
 use burn::tensor::{Int, Tensor};
-use serde::{Deserialize, Serialize};
 
-use crate::{
-    AdversarialTraining, Ard, ArdConfig, LossTerms, Lw, Mart, NeoKd, NeoKdConfig, PgdTe, Skd, SkdConfig, Trades,
-    TradesTe, cross_entropy, soft_cross_entropy,
-};
+use crate::{LossTerms, cross_entropy, soft_cross_entropy};
 
 /// What a loss reads: logits of all exits on the clean and on the adversarial batch.
 #[derive(Clone, Copy, Debug)]
@@ -20,7 +16,7 @@ pub struct LossInput<'a> {
     /// `[batch, classes]`, rows that sum to one: what the terms against labels aim at where they are
     /// smoothed or mixed; without it, the labels.
     pub targets: Option<&'a Tensor<2>>,
-    /// Weight of each exit's last linear layer, for losses that penalise it ([`Lw`]); may be empty.
+    /// Weight of each exit's last linear layer, for losses that penalise it ([`Lw`](crate::Lw)); may be empty.
     pub heads: &'a [Tensor<2>],
     /// Running averages of predictions, for losses that ask for them ([`ExitLoss::remember`]).
     pub memory: Option<Memory<'a>>,
@@ -119,59 +115,6 @@ pub trait ExitLoss {
     fn penalty(&self, _exit: usize, _logits: &Tensor<2>, _memory: Memory<'_>) -> Option<Tensor<1>> {
         None
     }
-}
-
-/// A loss in a configuration file; `kind` names it.
-///
-/// A new loss is one file and one variant here.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "kebab-case")]
-pub enum LossConfig {
-    /// Clean plus adversarial cross-entropy of every exit (Hu et al. 2020).
-    AdversarialTraining(AdversarialTraining),
-    /// Self-distillation from the last exit (Phuong and Lampert 2019).
-    Skd(SkdConfig),
-    /// Adversarially robust distillation from the last exit (Goldblum et al. 2020).
-    Ard(ArdConfig),
-    /// A penalty on the weights of the classifiers (Chen et al. 2022).
-    Lw(Lw),
-    /// NEO-KD (Ham et al. 2023).
-    NeoKd(NeoKdConfig),
-    /// TRADES on every exit (Zhang et al. 2019).
-    Trades(Trades),
-    /// MART on every exit (Wang et al. 2020).
-    Mart(Mart),
-    /// Adversarial training with temporal ensembling (Dong et al. 2022).
-    PgdTe(PgdTe),
-    /// TRADES with temporal ensembling (Dong et al. 2022).
-    TradesTe(TradesTe),
-}
-
-impl LossConfig {
-    /// The loss for a network with `exits` exits.
-    ///
-    /// # Errors
-    /// A sentence that names the key inside the section, its value and the cure.
-    pub fn init(&self, exits: usize) -> Result<Box<dyn ExitLoss + Send + Sync>, String> {
-        Ok(match self {
-            Self::AdversarialTraining(loss) => checked(loss, loss.validate())?,
-            Self::Skd(config) => Box::new(Skd::new(config.clone(), exits)?),
-            Self::Ard(config) => Box::new(Ard::new(config.clone(), exits)?),
-            Self::Lw(loss) => checked(loss, loss.validate())?,
-            Self::NeoKd(config) => Box::new(NeoKd::new(config.clone(), exits)?),
-            Self::Trades(loss) => checked(loss, loss.validate())?,
-            Self::Mart(loss) => checked(loss, loss.validate())?,
-            Self::PgdTe(loss) => checked(loss, loss.validate())?,
-            Self::TradesTe(loss) => checked(loss, loss.validate())?,
-        })
-    }
-}
-
-fn checked<L: ExitLoss + Clone + Send + Sync + 'static>(
-    loss: &L,
-    valid: Result<(), String>,
-) -> Result<Box<dyn ExitLoss + Send + Sync>, String> {
-    valid.map(|()| Box::new(loss.clone()) as Box<_>)
 }
 
 pub(crate) fn finite_and_not_negative(key: &str, value: f64) -> Result<(), String> {

@@ -7,8 +7,11 @@
 //! The reference for the formulas is the NEO-KD paper (Ham et al., NeurIPS 2023, arXiv 2311.00428);
 //! where its text leaves a question open, the choice made here is an option with a documented default.
 
+#![cfg_attr(doctest, doc = include_str!("../README.md"))]
+
 mod adversarial;
 mod ard;
+mod config;
 mod distillation;
 mod entropy;
 mod exit_loss;
@@ -24,9 +27,10 @@ mod trades;
 
 pub use adversarial::AdversarialTraining;
 pub use ard::{Ard, ArdConfig};
+pub use config::LossConfig;
 pub use distillation::Averaged;
 pub use entropy::{cross_entropy, divergence, soft_cross_entropy};
-pub use exit_loss::{Draw, ExitLoss, LossConfig, LossInput, Memory, Remember};
+pub use exit_loss::{Draw, ExitLoss, LossInput, Memory, Remember};
 pub use lw::Lw;
 pub use mart::Mart;
 pub use neo_kd::{NeoKd, NeoKdConfig};

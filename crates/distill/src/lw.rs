@@ -1,5 +1,5 @@
 //! LW: adversarial training with a penalty on the weights of each exit's classifier (Chen, Shen, Wang
-//! and Wang 2022, "Towards improving fast adversarial training in multi-exit network"; baselines.md
+//! and Wang 2022, "Towards improving fast adversarial training in multi-exit network"; docs/papers/baselines.md
 //! section 4).
 
 use serde::{Deserialize, Serialize};

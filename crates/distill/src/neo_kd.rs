@@ -1,5 +1,5 @@
 //! NEO-KD: neighbour knowledge distillation and exit-wise orthogonal knowledge distillation
-//! (Ham et al., NeurIPS 2023, section 3.2; neo-kd.md section 2).
+//! (Ham et al., NeurIPS 2023, section 3.2; docs/papers/neo-kd.md section 2).
 
 use serde::{Deserialize, Serialize};
 
@@ -25,7 +25,7 @@ pub struct NeoKdConfig {
     /// What is averaged where several exits teach; probabilities by default.
     pub averaged: Averaged,
     /// Temperature of both distillations, teacher and student; 1 by default, as the readable parts of
-    /// the paper mention none (neo-kd.md section 8, point 10).
+    /// the paper mention none (docs/papers/neo-kd.md section 8, point 10).
     pub temperature: f64,
     /// Which wrong classes each exit keeps in EOKD, and when that is redrawn.
     pub partition: PartitionConfig,
@@ -58,7 +58,7 @@ impl Default for NeoKdConfig {
 /// answers that teach. `O_i` keeps the true class and exit i's own part of the wrong classes, see
 /// [`orthogonal_labels`].
 ///
-/// Remembered or chosen, not read in the paper (neo-kd.md sections 2.4 and 8): softmax is averaged
+/// Remembered or chosen, not read in the paper (docs/papers/neo-kd.md sections 2.4 and 8): softmax is averaged
 /// rather than logits, temperature 1, the teacher is detached, the partition is redrawn per visit. All
 /// but the detaching are options. At another temperature T both distillations are
 /// `T^2 H(softmax(./T), ./T)`.

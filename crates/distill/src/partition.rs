@@ -1,5 +1,5 @@
 //! The disjoint parts of the wrong classes that exits answer for, and the orthogonal labels made
-//! from them (NEO-KD 3.2; neo-kd.md 2.2).
+//! from them (NEO-KD 3.2; docs/papers/neo-kd.md 2.2).
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use rand_chacha::ChaCha8Rng;
@@ -13,7 +13,7 @@ pub const TRUE_CLASS: i64 = -1;
 /// Owner of a class that no exit keeps.
 pub const NOBODY: i64 = -2;
 
-/// When a new partition is drawn (neo-kd.md section 8, point 2). What the authors do was not readable.
+/// When a new partition is drawn (docs/papers/neo-kd.md section 8, point 2). What the authors do was not readable.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Redrawn {

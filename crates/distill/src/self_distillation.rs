@@ -1,5 +1,5 @@
 //! SKD: self-distillation from the last exit (Phuong and Lampert 2019; Li et al. 2019), in the
-//! adversarial setting (NEO-KD, appendix G; baselines.md section 2).
+//! adversarial setting (NEO-KD, appendix G; docs/papers/baselines.md section 2).
 
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
@@ -13,7 +13,7 @@ use crate::{AdversarialTraining, ExitLoss, LossInput, LossTerms, Teacher, Term};
 #[serde(deny_unknown_fields, default)]
 pub struct SkdConfig {
     /// Weight of the distillation; 1 by default, to be swept over 0.35 to 3 as NEO-KD sweeps its own
-    /// (baselines.md section 2). The clean-data original has 0.5, and 0.5 in `base`.
+    /// (docs/papers/baselines.md section 2). The clean-data original has 0.5, and 0.5 in `base`.
     pub lambda: f64,
     /// Temperature; 1 by default, 4 in the clean-data original.
     pub temperature: f64,
@@ -23,7 +23,7 @@ pub struct SkdConfig {
     pub averaged: Averaged,
     /// Whether exits also learn from the teacher's answer to the adversarial image; yes by default,
     /// as what the paper reports (transferability rises) does not follow from clean pairs alone
-    /// (neo-kd.md section 8, point 16).
+    /// (docs/papers/neo-kd.md section 8, point 16).
     pub adversarial_pairs: bool,
     /// The cross-entropy terms beside the distillation.
     pub base: AdversarialTraining,

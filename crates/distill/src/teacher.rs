@@ -4,9 +4,9 @@ use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
 /// Which exits' clean answers teach exit `i`: row `i` of a matrix whose rows sum to one
-/// (baselines.md section 3).
+/// (docs/papers/baselines.md section 3).
 ///
-/// NEO-KD's neighbours are `i-1`, `i`, `i+1` (neo-kd.md 2.1). Whether exit `i` itself belongs to
+/// NEO-KD's neighbours are `i-1`, `i`, `i+1` (docs/papers/neo-kd.md 2.1). Whether exit `i` itself belongs to
 /// the mean was remembered, not read: `include_self = false` is the other reading.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]

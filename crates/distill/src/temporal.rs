@@ -1,5 +1,5 @@
 //! Temporal ensembling: PGD-TE and TRADES-TE (Dong et al. 2022, "Exploring memorization in adversarial
-//! training"; NEO-KD, appendix F; baselines.md section 5).
+//! training"; NEO-KD, appendix F; docs/papers/baselines.md section 5).
 //!
 //! After the authors' code (github.com/dongyp13/memorization-AT, `loss.py` and `train_te.py`): both remember
 //! the answers to the **clean** image, given in evaluation mode before the attack of that step; the penalty is

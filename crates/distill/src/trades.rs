@@ -1,5 +1,5 @@
 //! TRADES on every exit (Zhang et al. 2019, "Theoretically principled trade-off between robustness
-//! and accuracy", equation 5; baselines.md section 6).
+//! and accuracy", equation 5; docs/papers/baselines.md section 6).
 
 use serde::{Deserialize, Serialize};
 

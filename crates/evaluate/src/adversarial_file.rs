@@ -17,6 +17,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::outcome::ImageOutcomes;
+use crate::run::Run;
 use crate::{Error, files};
 
 const KEY: &str = "neokd.attack";
@@ -39,6 +40,22 @@ pub struct About {
     /// What each of its searches for the nearest adversarial image breaks.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub distances: Vec<String>,
+}
+
+impl About {
+    /// Of a run and what it found.
+    pub fn of(run: &Run, found: &ImageOutcomes) -> Self {
+        let exits = found.whole.right.len();
+        Self {
+            attack: run.name.to_string(),
+            objective: run.objective(),
+            norm: run.threat.norm,
+            epsilon: run.threat.epsilon,
+            settings: run.settings(),
+            passes: found.passes,
+            distances: run.searches(exits).into_iter().take(found.distances.len()).collect(),
+        }
+    }
 }
 
 /// The adversarial images of one attack, and what every exit makes of them.

@@ -1,5 +1,5 @@
 //! Budgeted prediction: how accurate and how expensive a network is when images leave early
-//! (neo-kd.md 4.2, msdnet.md section 11).
+//! (docs/papers/neo-kd.md 4.2, docs/papers/msdnet.md section 11).
 
 use burn::tensor::Device;
 use burn::tensor::activation::softmax;

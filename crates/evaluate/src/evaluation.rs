@@ -2,7 +2,7 @@
 //! same images, with a verdict on whether the numbers are to be believed.
 //!
 //! An image's bit (right or wrong, by exit and attack) is all that is found; counts, transfer, worst cases and the accuracy
-//! under exit policies follow from it (neo-kd.md 4.1 to 4.3).
+//! under exit policies follow from it (docs/papers/neo-kd.md 4.1 to 4.3).
 
 use std::time::Instant;
 
@@ -14,7 +14,7 @@ use neokd_model::{Frozen, MultiExit};
 use crate::Error;
 use crate::batches::LabelledBatch;
 use crate::images::{Looked, Source};
-use crate::journal::Journal;
+use crate::journal::{Header, Journal, RunHeader, SCHEMA};
 use crate::outcome::ImageOutcomes;
 use crate::run::{Run, Searches};
 use crate::seeds::{Purpose, key};
@@ -146,6 +146,33 @@ impl<'a, M: MultiExit> Evaluation<'a, M> {
         }
         let verdicts = self.verdicts(&clean, &runs, journal, stop, tell)?;
         Ok(Scored { clean, runs, verdicts, labels, seconds: started.elapsed().as_secs_f64() })
+    }
+
+    /// What a journal of it begins with, on a device and for weights of these names; `sources` are the digests of the
+    /// networks that transfers are from.
+    pub fn header(&self, device: &str, weights: &str, sources: &[Option<String>]) -> Header {
+        let run = |(at, run): (usize, &Run)| RunHeader {
+            attack: run.name.to_string(),
+            from: sources.get(at).cloned().flatten(),
+            objective: run.objective(),
+            norm: run.threat.norm,
+            epsilon: run.threat.epsilon,
+            method: format!("{:?}", run.method),
+        };
+        Header {
+            schema: SCHEMA.to_string(),
+            neokd: crate::VERSION.to_string(),
+            device: device.to_string(),
+            weights: weights.to_string(),
+            images: self.images.digest(),
+            count: self.count,
+            batch_size: self.batch_size,
+            seed: self.seed,
+            policies: self.policies.to_vec(),
+            deployed: self.deployed,
+            pixels: self.keep_pixels,
+            runs: self.runs.iter().enumerate().map(run).collect(),
+        }
     }
 
     /// The policy that attacks are aimed at.

@@ -15,9 +15,7 @@ use neokd_model::policy::Policy;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::evaluation::Evaluation;
 use crate::outcome::ImageOutcomes;
-use crate::run::Run;
 use crate::stop::Stop;
 use crate::{Error, files};
 
@@ -69,34 +67,6 @@ pub struct RunHeader {
     pub epsilon: f64,
     /// How it searches, with all settings.
     pub method: String,
-}
-
-impl Header {
-    /// Of an evaluation; `sources` are the digests of the networks that transfers are from.
-    pub fn new<M>(evaluation: &Evaluation<'_, M>, device: &str, weights: &str, sources: &[Option<String>]) -> Self {
-        let run = |(at, run): (usize, &Run)| RunHeader {
-            attack: run.name.to_string(),
-            from: sources.get(at).cloned().flatten(),
-            objective: run.objective(),
-            norm: run.threat.norm,
-            epsilon: run.threat.epsilon,
-            method: format!("{:?}", run.method),
-        };
-        Self {
-            schema: SCHEMA.to_string(),
-            neokd: crate::VERSION.to_string(),
-            device: device.to_string(),
-            weights: weights.to_string(),
-            images: evaluation.images.digest(),
-            count: evaluation.count,
-            batch_size: evaluation.batch_size,
-            seed: evaluation.seed,
-            policies: evaluation.policies.to_vec(),
-            deployed: evaluation.deployed,
-            pixels: evaluation.keep_pixels,
-            runs: evaluation.runs.iter().enumerate().map(run).collect(),
-        }
-    }
 }
 
 #[derive(Serialize)]

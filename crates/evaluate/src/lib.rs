@@ -17,6 +17,8 @@
 //!
 //! **Invariant:** knows no training, no report and no command line.
 
+#![cfg_attr(doctest, doc = include_str!("../README.md"))]
+
 pub mod accuracy;
 pub mod adversarial_file;
 pub mod batches;

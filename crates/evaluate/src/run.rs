@@ -14,8 +14,6 @@ use neokd_model::MultiExit;
 use neokd_model::policy::Policy;
 
 use crate::Error;
-use crate::adversarial_file::About;
-use crate::outcome::ImageOutcomes;
 
 /// An attack as flags name it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -328,19 +326,6 @@ impl Run {
         match &self.method {
             Method::Search(search) => Attack::new(self.target, *search).aimed_at(),
             Method::Set(_) => self.target.to_string(),
-        }
-    }
-
-    /// What a file of its images says of it and of what it found on a network with so many exits.
-    pub fn about(&self, found: &ImageOutcomes, exits: usize) -> About {
-        About {
-            attack: self.name.to_string(),
-            objective: self.objective(),
-            norm: self.threat.norm,
-            epsilon: self.threat.epsilon,
-            settings: self.settings(),
-            passes: found.passes,
-            distances: self.searches(exits).into_iter().take(found.distances.len()).collect(),
         }
     }
 

@@ -1,4 +1,4 @@
-//! Confidence thresholds for a budget, from validation images (msdnet.md section 11).
+//! Confidence thresholds for a budget, from validation images (docs/papers/msdnet.md section 11).
 
 /// The 39 budgets of the public MSDNet code: shares proportional to `q^k`, `q = p / 20`, `p = 1..=39`;
 /// small `q` favours early exits.

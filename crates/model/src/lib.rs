@@ -8,6 +8,8 @@
 //!
 //! This crate knows no attack, no loss and no data set.
 
+#![cfg_attr(doctest, doc = include_str!("../README.md"))]
+
 mod activation;
 mod backbone;
 pub mod calibration;

@@ -12,8 +12,8 @@ mod svg;
 
 pub use bars::BarChart;
 pub use heat::HeatMap;
-pub use lines::{Axis, LineChart, Point, Series};
-pub use scale::number;
+pub use lines::{LineChart, Point, Series};
+pub use scale::{Axis, number};
 pub use svg::escape;
 
 /// What makes a chart look as it does; a page that holds charts includes it once.

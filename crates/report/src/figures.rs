@@ -3,7 +3,7 @@
 use neokd_attack::Norm;
 use neokd_evaluate::interval::Share;
 use neokd_evaluate::reliability::{BINS, Calibration};
-use neokd_train::run::metrics::ValidationRecord;
+use neokd_train::run::best::ValidationRecord;
 
 use crate::chart::{Axis, BarChart, HeatMap, LineChart, Point, Series};
 use crate::compare::{self, MethodResult};

@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use neokd_evaluate::{Error, files};
-use neokd_train::run::metrics::{Record, ValidationRecord};
+use neokd_train::run::best::ValidationRecord;
+use neokd_train::run::metrics::Record;
 
 /// At most so many points to a curve; more steps are averaged.
 const POINTS: usize = 120;

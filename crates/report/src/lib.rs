@@ -10,12 +10,15 @@
 //!
 //! **Invariant:** draws and computes no tensor. A page asks for no network, and all text on it is escaped.
 
+#![cfg_attr(doctest, doc = include_str!("../README.md"))]
+
 pub mod card;
 pub mod chart;
 pub mod compare;
 pub mod comparison;
 pub mod csv;
 pub mod figures;
+pub mod gather;
 pub mod history;
 pub mod html;
 pub mod listing;

@@ -13,7 +13,7 @@ use neokd_evaluate::{Bits, Error, Evaluation, ImageOutcomes, PerImage, Scored, f
 use neokd_model::policy::Policy;
 use neokd_model::{Backbone, ExitCost, MultiExit};
 use neokd_train::RunConfig;
-use neokd_train::run::checkpoint::Progress;
+use neokd_train::run::progress::Progress;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 

@@ -135,7 +135,8 @@ fn crc32c(bytes: &[u8]) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use neokd_train::run::metrics::{StepRecord, ValidationRecord};
+    use neokd_train::run::best::ValidationRecord;
+    use neokd_train::run::metrics::StepRecord;
 
     use super::*;
 

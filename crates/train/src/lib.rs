@@ -10,6 +10,8 @@
 //! The networks, attacks, losses and the evaluation live in crates of their own and can be embedded without
 //! this one.
 
+#![cfg_attr(doctest, doc = include_str!("../README.md"))]
+
 pub mod config;
 pub mod model_file;
 pub mod options;

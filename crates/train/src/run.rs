@@ -3,4 +3,5 @@
 pub mod best;
 pub mod checkpoint;
 pub mod metrics;
+pub mod progress;
 pub mod run_dir;

@@ -8,7 +8,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::library::DataSplits;
+use crate::data_splits::DataSplits;
 use crate::manifest::KnownDataset;
 use crate::split::TENTH;
 use crate::{DataError, FileDigest, ImageSet, Provenance, SplitTable, TreeError};

@@ -7,10 +7,10 @@ use std::thread;
 use image::imageops::FilterType;
 use image::{DynamicImage, GenericImageView, ImageError, ImageReader, Limits};
 
-use super::TreeOptions;
 use super::cache::Decoded;
 use super::layout::{Layout, Sample};
 use super::listing::{ContentDigest, Listing};
+use super::options::{Frame, TreeOptions};
 use crate::augment::Crop;
 use crate::jpeg::jpeg_problem;
 use crate::{DataError, FileDigest, ImageSet, TreeError};
@@ -26,15 +26,6 @@ const MAX_SCALED: u64 = 1 << 26;
 
 /// Most bytes that a decoder may allocate for one image.
 const MAX_ALLOC: u64 = 1 << 30;
-
-/// What decoded images are brought to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Frame {
-    /// Channels, height, width.
-    pub(super) shape: [usize; 3],
-    /// Shorter side of the scaled image, before the centre is cut out; none: the smallest that covers the shape.
-    pub(super) resize: Option<usize>,
-}
 
 /// Decodes every image of the layout.
 pub(super) fn decode(

@@ -8,13 +8,14 @@ use std::thread;
 use sha2::{Digest, Sha256};
 
 use super::ahead::Ahead;
-use super::decode::{self, Frame};
+use super::decode;
 use super::layout::{Layout, Sample};
 use super::listing::{Listed, read_file};
+use super::options::Frame;
 use crate::augment::{self, Augmentation};
+use crate::data_splits::DataSplits;
 use crate::image_set::check;
 use crate::images::{Batches, Images, Pixels, View};
-use crate::library::DataSplits;
 use crate::provenance::hex;
 use crate::split::TENTH;
 use crate::{DataError, FileDigest, Provenance, SplitTable, TreeError, Trust};

@@ -2,10 +2,9 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use super::listing::Listing;
+use super::listing::{Listing, WNIDS};
 use crate::{DataError, TreeError};
 
-pub(super) const WNIDS: &str = "wnids.txt";
 const ANNOTATIONS: &str = "val/val_annotations.txt";
 
 /// Text files of a tree are at most this long, in bytes.

@@ -21,6 +21,7 @@ pub(super) const MAX_FILE: u64 = 64 << 20;
 const MAX_ARCHIVE: u64 = 1 << 40;
 
 /// The folders that count.
+pub(super) const WNIDS: &str = "wnids.txt";
 const PARTS: [&str; 3] = ["train", "val", "test"];
 
 /// Parts of a path from the folder that holds `train`, at most: `train/WNID/images/FILE`.
@@ -159,7 +160,7 @@ fn strip_folder_around(files: &mut [Listed]) {
 }
 
 fn counts(path: &str) -> bool {
-    path == super::layout::WNIDS || path.split_once('/').is_some_and(|(part, _)| PARTS.contains(&part))
+    path == WNIDS || path.split_once('/').is_some_and(|(part, _)| PARTS.contains(&part))
 }
 
 /// `folder`, or the only folder in it that holds `train`.
@@ -187,9 +188,9 @@ fn walk<'a>(label: String, base: PathBuf) -> Result<Listing<'a>, DataError> {
             walk_folder(&mut listing, &base, part, 1)?;
         }
     }
-    let wnids = base.join(super::layout::WNIDS);
+    let wnids = base.join(WNIDS);
     if wnids.is_file() {
-        add(&mut listing, super::layout::WNIDS.to_owned(), &wnids)?;
+        add(&mut listing, WNIDS.to_owned(), &wnids)?;
     }
     listing.files.sort_by(|a, b| a.path.as_bytes().cmp(b.path.as_bytes()));
     Ok(listing)

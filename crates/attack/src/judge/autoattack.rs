@@ -70,7 +70,7 @@ pub struct Standing {
 
 impl AutoAttack {
     /// What the average objective is the average of: the members answer for one vector of logits, the mean of all
-    /// exits' (neo-kd.md 4.4).
+    /// exits' (docs/papers/neo-kd.md 4.4).
     pub const MEAN: Mean = Mean::Answers;
 
     /// The standard set with its published parameters: APGD-CE, APGD-T, FAB-T and Square. With fewer
@@ -104,7 +104,7 @@ impl AutoAttack {
         Ok(standing)
     }
 
-    /// The max-average version (neo-kd.md 4.4): the whole set against each exit by itself, and of the
+    /// The max-average version (docs/papers/neo-kd.md 4.4): the whole set against each exit by itself, and of the
     /// results per image the one with the largest mean cross-entropy over all exits.
     ///
     /// Returns the pixels of that image's worst case, and where each exit's evaluation ended.

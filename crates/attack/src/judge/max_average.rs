@@ -1,4 +1,4 @@
-//! The max-average attack (Hu et al. 2020; neo-kd.md 1.1): one attack per exit, and per image the
+//! The max-average attack (Hu et al. 2020; docs/papers/neo-kd.md 1.1): one attack per exit, and per image the
 //! one that hurts all exits most on average.
 
 use burn::tensor::Tensor;

@@ -1,4 +1,4 @@
-//! Does an attack on one exit also fool the others: the transfer matrix (neo-kd.md 4.3).
+//! Does an attack on one exit also fool the others: the transfer matrix (docs/papers/neo-kd.md 4.3).
 
 use std::ops::AddAssign;
 

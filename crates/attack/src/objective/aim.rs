@@ -15,7 +15,7 @@ pub enum Aim {
     Exit(usize),
     /// Raise the mean loss of all exits; done when all answer wrong.
     Average,
-    /// Make the mean of all exits' probabilities answer wrong (neo-kd.md 4.4).
+    /// Make the mean of all exits' probabilities answer wrong (docs/papers/neo-kd.md 4.4).
     Ensemble,
     /// Make the deployed system answer wrong by leaving at this exit.
     Leave {

@@ -1,9 +1,7 @@
 //! What an MSDNet can be configured to be, and what it cannot.
 
-use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
-use super::MsdNet;
 use crate::{Activation, Normalization};
 
 /// How many layers the blocks after the first have.
@@ -108,18 +106,6 @@ const MOST_CHANNELS: usize = 4096;
 const LARGEST_IMAGE: usize = 4096;
 
 impl MsdNetConfig {
-    /// A network with initial weights drawn from `seed` as the public PyTorch code ends up with:
-    /// weights and biases uniform in `+-1 / sqrt(fan_in)`, batch-norm weight 1 and bias 0.
-    ///
-    /// That code means to draw convolutions from a normal distribution, but its loop never reaches
-    /// one, so PyTorch's defaults are what its published results were made with.
-    ///
-    /// # Panics
-    /// If the configuration has a [`problem`](Self::problem).
-    pub fn init(&self, seed: u64, device: &Device) -> MsdNet {
-        MsdNet::new(self, seed, device)
-    }
-
     /// Why this configuration cannot be built, if so; the message names the key and the cure.
     pub fn problem(&self) -> Option<String> {
         self.factor_problem()

@@ -74,3 +74,17 @@ impl MultiExit for MsdNet {
         self.heads[exit].forward(features.0[features.0.len() - 1].clone())
     }
 }
+
+impl MsdNetConfig {
+    /// A network with initial weights drawn from `seed` as the public PyTorch code ends up with:
+    /// weights and biases uniform in `+-1 / sqrt(fan_in)`, batch-norm weight 1 and bias 0.
+    ///
+    /// That code means to draw convolutions from a normal distribution, but its loop never reaches
+    /// one, so PyTorch's defaults are what its published results were made with.
+    ///
+    /// # Panics
+    /// If the configuration has a [`problem`](Self::problem).
+    pub fn init(&self, seed: u64, device: &Device) -> MsdNet {
+        MsdNet::new(self, seed, device)
+    }
+}

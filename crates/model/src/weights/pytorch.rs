@@ -4,9 +4,10 @@
 mod container;
 mod entries;
 mod pickle;
+mod refusal;
 mod tree;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
@@ -15,16 +16,15 @@ use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 
 use self::container::Container;
+pub use self::entries::Shapes;
 use self::entries::{Described, Entry, Fit};
 use self::pickle::{Kind, View};
+use self::refusal::Refusal;
 use super::{HostTensor, KeyReport, TensorMap, WeightsError, apply, collect, compare, read_file};
 use crate::{ModelConfig, Network};
 
 /// The longest header that the safetensors format allows, in bytes.
 const LONGEST_SAFETENSORS_HEADER: u64 = 100_000_000;
-
-/// Names and shapes of tensors.
-pub type Shapes = BTreeMap<String, Vec<usize>>;
 
 /// What a PyTorch file holds for a network, under the original code's names, and what of it was left out.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -124,23 +124,6 @@ pub fn read_pytorch(path: &Path, wanted: &Shapes, key: Option<&str>) -> Result<P
         Ok(Err(Refusal::Call(call))) => Err(WeightsError::Call { file, call }),
         Ok(Err(Refusal::Damaged(why))) => Err(WeightsError::Checkpoint { file, why }),
         Err(_) => Err(WeightsError::Checkpoint { file, why: "it makes the reader fail".to_string() }),
-    }
-}
-
-/// Why a file is not read, before the file has a name.
-#[derive(Debug)]
-enum Refusal {
-    /// It is damaged, or something else.
-    Damaged(String),
-    /// It names a function that only an attack has a use for.
-    Call(String),
-    /// It holds other weights.
-    Weights(WeightsError),
-}
-
-impl From<WeightsError> for Refusal {
-    fn from(error: WeightsError) -> Self {
-        Self::Weights(error)
     }
 }
 

@@ -4,11 +4,12 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 use neokd_attack::{Knobs, Norm, Objective, SlowdownGoal, Threat, fraction};
+use neokd_evaluate::adversarial_file::{self, About as AboutRun};
 use neokd_evaluate::images::Source;
-use neokd_evaluate::journal::{Header, Journal};
+use neokd_evaluate::journal::Journal;
 use neokd_evaluate::run::{AttackName, Run, plan};
 use neokd_evaluate::stop::Stop;
-use neokd_evaluate::{Error, Evaluation, Scored, adversarial_file, files, policy_file};
+use neokd_evaluate::{Error, Evaluation, Scored, files, policy_file};
 use neokd_model::policy::{Policy, Rule};
 use neokd_model::{Frozen, ModelConfig, MultiExit, Network};
 use neokd_report::report::{About, DataReport, Report, config_of_weights};
@@ -129,8 +130,7 @@ pub(super) fn run(args: Args, out: &mut Output) -> Result<(), Error> {
     };
     let report = Report::new(&evaluation, &scored, about);
     if let Some(path) = &args.out {
-        let exits = network.exits();
-        let kept = runs.iter().zip(scored.runs).map(|(run, found)| (run.about(&found, exits), found.into()));
+        let kept = runs.iter().zip(scored.runs).map(|(run, found)| (AboutRun::of(run, &found), found.into()));
         adversarial_file::write(path, kept.collect(), &scored.labels, shape)?;
     }
     match args.json {
@@ -153,7 +153,7 @@ pub(super) fn go_on(
     say: Option<&mut Output>,
 ) -> Result<Scored, Error> {
     let Some(path) = journal else { return watched(evaluation) };
-    let mut journal = Journal::open(path, &Header::new(evaluation, device, network, sources))?;
+    let mut journal = Journal::open(path, &evaluation.header(device, network, sources))?;
     if let Some(out) = say.filter(|_| !journal.is_empty()) {
         out.line(&format!("going on: {} batches are in the journal already", journal.len()))?;
     }

@@ -4,13 +4,15 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 use neokd_attack::{Attack, Cw, Fgsm, Knobs, Norm, Objective, Pgd, Search, Slowdown, SlowdownGoal, fraction};
+use neokd_evaluate::adversarial_file::{self, About};
 use neokd_evaluate::dynamic::ExitAnswers;
 use neokd_evaluate::run::{AttackName, Run, plan};
-use neokd_evaluate::{Error, adversarial_file, files, policy_file};
+use neokd_evaluate::{Error, files, policy_file};
 use neokd_model::{Frozen, MultiExit, Network, weights};
 use neokd_report::report::{Deployment, TrainingReport};
 use neokd_train::RunConfig;
-use neokd_train::run::checkpoint::{self, Contents, Progress};
+use neokd_train::run::checkpoint::{self, Contents};
+use neokd_train::run::progress::Progress;
 use neokd_train::run::run_dir::RunDir;
 
 use super::attack::{Sources, go_on};
@@ -126,8 +128,7 @@ pub(super) fn run(args: Args, out: &mut Output) -> Result<(), Error> {
         go_on(evaluation, about, journal.as_deref(), (!args.json).then_some(&mut *out))
     })?;
     if let Some(path) = &args.save_adversarial {
-        let exits = network.exits();
-        let kept = trial.runs.iter().zip(scored.runs).map(|(run, found)| (run.about(&found, exits), found.into()));
+        let kept = trial.runs.iter().zip(scored.runs).map(|(run, found)| (About::of(run, &found), found.into()));
         adversarial_file::write(path, kept.collect(), &scored.labels, config.model.input_shape())?;
     }
     // The page shows them beside the tables of the run's own report: of another evaluation they stay as they are.

@@ -8,7 +8,9 @@ use neokd_evaluate::journal::Journal;
 use neokd_evaluate::stop::Stop;
 use neokd_evaluate::{Error, Evaluation, Progress, Scored};
 use neokd_model::MultiExit;
-use neokd_train::run::metrics::{ProbeRecord, StepRecord, ValidationRecord};
+use neokd_train::options::probe::ProbeRecord;
+use neokd_train::run::best::ValidationRecord;
+use neokd_train::run::metrics::StepRecord;
 use neokd_train::training::fit::{Length, Observer};
 
 /// A bar for training: position, loss terms, accuracy on held-out images, speed, time left.

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use neokd_evaluate::{Error, files};
 use neokd_report::comparison::Comparison;
 use neokd_report::figures::{self, Figure};
-use neokd_report::run::{Run, read_all};
+use neokd_report::gather::read_all;
+use neokd_report::run::Run;
 use neokd_report::{card, chart, compare, csv, html, markdown, tensorboard};
 
 use super::Output;

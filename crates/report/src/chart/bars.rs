@@ -1,6 +1,6 @@
 //! Bars side by side: how many images leave at each exit.
 
-use super::lines::Axis;
+use super::scale::Axis;
 use super::scale::Scale;
 use super::svg::{Anchor, Svg, WIDTH, legend, shortened, width_of};
 

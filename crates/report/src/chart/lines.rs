@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::scale::{Scale, number};
+use super::scale::{Axis, Scale, number};
 use super::svg::{Anchor, Svg, WIDTH, coordinate, escape, legend, shortened, width_of};
 
 /// Colours, dashes and marker shapes, each in its own cycle, so that no two of the first 84 series look alike.
@@ -40,29 +40,6 @@ pub struct Series {
     pub points: Vec<Point>,
     /// Which colour, dash and marker; what appears on several charts keeps its own.
     pub look: usize,
-}
-
-/// What an axis shows.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Axis {
-    /// What, and in which unit.
-    pub label: String,
-    /// Values that it never shows anything beyond.
-    pub limits: [f64; 2],
-    /// It shows at least so much, so that chance does not look like a trend.
-    pub least: f64,
-}
-
-impl Axis {
-    /// An axis of percentages.
-    pub fn percent(label: &str) -> Self {
-        Self { label: label.to_string(), limits: [0.0, 100.0], least: 10.0 }
-    }
-
-    /// An axis that begins at zero or above.
-    pub fn positive(label: &str) -> Self {
-        Self { label: label.to_string(), limits: [0.0, f64::INFINITY], least: 0.0 }
-    }
 }
 
 /// A chart of lines.

@@ -1,6 +1,27 @@
 //! From values to places on an axis: a range that ends at round numbers, and the numbers themselves.
 
-use super::lines::Axis;
+/// What an axis shows.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Axis {
+    /// What, and in which unit.
+    pub label: String,
+    /// Values that it never shows anything beyond.
+    pub limits: [f64; 2],
+    /// It shows at least so much, so that chance does not look like a trend.
+    pub least: f64,
+}
+
+impl Axis {
+    /// An axis of percentages.
+    pub fn percent(label: &str) -> Self {
+        Self { label: label.to_string(), limits: [0.0, 100.0], least: 10.0 }
+    }
+
+    /// An axis that begins at zero or above.
+    pub fn positive(label: &str) -> Self {
+        Self { label: label.to_string(), limits: [0.0, f64::INFINITY], least: 0.0 }
+    }
+}
 
 /// An axis from `low` to `high`, with a line every `step`.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -168,7 +168,8 @@ pub(super) fn policies(document: &Report) -> String {
     let caption = format!(
         "<p class=\"caption\">Images leave at the first exit that the policy accepts; n = {}. Efficacy is the area under \
          the share of images that have left, by the share of the whole cost spent, from (0, 0) to (1, 1): 1 if \
-         all leave for nothing. Robust: answered correctly as they are and whatever was tried. The attacks are on the exits, unless they are named policy or slow.</p>\n",
+         all leave for nothing. Robust: answered correctly as they are and whatever was tried. The attacks are on the exits, \
+         unless they are named policy or slow.</p>\n",
         document.n
     );
     format!("{caption}{}", table(head, &rows))

@@ -1,5 +1,5 @@
 //! Running averages of a network's predictions on the training images, for losses that hold a network
-//! to what it said before (temporal ensembling, baselines.md section 5).
+//! to what it said before (temporal ensembling, docs/papers/baselines.md section 5).
 
 use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Tensor, TensorData};

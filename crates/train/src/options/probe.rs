@@ -14,7 +14,6 @@ use neokd_model::{Frozen, MultiExit};
 use serde::{Deserialize, Serialize};
 
 use crate::options::training_attack::TrainingAttack;
-use crate::run::metrics::ProbeRecord;
 
 /// Share of what clean accuracy has above chance that FGSM accuracy must keep for an exit to count as immune to it.
 const IMMUNE: f64 = 0.5;
@@ -52,6 +51,22 @@ pub enum When {
     Always,
     /// Never.
     Never,
+}
+
+/// Accuracy on a few held-out training images under one gradient step and under many.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ProbeRecord {
+    /// Steps done.
+    pub step: u64,
+    /// Accuracy per exit without an attack; absent in old files.
+    #[serde(default)]
+    pub clean: Vec<Share>,
+    /// Accuracy per exit under FGSM.
+    pub fgsm: Vec<Share>,
+    /// Accuracy per exit under PGD.
+    pub pgd: Vec<Share>,
+    /// Exits that withstand FGSM and not PGD: the alarm, if there are any.
+    pub collapsed: Vec<usize>,
 }
 
 impl ProbeConfig {

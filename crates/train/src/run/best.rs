@@ -1,8 +1,18 @@
 //! Early stopping: the best network so far on held-out training images, and when to give up.
 
+use neokd_evaluate::interval::Share;
 use serde::{Deserialize, Serialize};
 
-use crate::run::metrics::ValidationRecord;
+/// Accuracy on held-out training images.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ValidationRecord {
+    /// Steps done.
+    pub step: u64,
+    /// Clean accuracy per exit.
+    pub clean: Vec<Share>,
+    /// Accuracy per exit under the attack of [`RunConfig::validation_attack`](crate::RunConfig::validation_attack).
+    pub robust: Vec<Share>,
+}
 
 /// The best look at held-out images so far.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]

@@ -10,7 +10,6 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
-use neokd_attack::Passes;
 use neokd_evaluate::{Error, files};
 use neokd_model::weights::{self, HostTensor, Metadata, TensorMap, WeightsError};
 use neokd_model::{Backbone, ModelConfig, MultiExit, Network};
@@ -18,34 +17,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::RunConfig;
 use crate::options::predictions::Predictions;
-use crate::run::best::Best;
+use crate::run::progress::Progress;
 use crate::training::optimizer::{Optimizer, OptimizerState};
 
 const PROGRESS_KEY: &str = "neokd.progress";
 const CONFIG_KEY: &str = "neokd.config";
 const PREDICTIONS_KEY: &str = "predictions/averages";
 const SCHEMA: u32 = 1;
-
-/// How far a run has come.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Progress {
-    /// Epochs that are complete.
-    pub epoch: u64,
-    /// Steps done in the current epoch.
-    pub position: u64,
-    /// Steps done in all.
-    pub step: u64,
-    /// Passes spent on training so far, attacks included.
-    pub passes: Passes,
-    /// Wall time spent on training so far, in seconds, over all sessions.
-    pub seconds: f64,
-    /// The best look at held-out images so far, where one is kept.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub best: Option<Best>,
-    /// The first step at which catastrophic overfitting was seen.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub alarm: Option<u64>,
-}
 
 #[derive(Serialize, Deserialize)]
 struct Header {

@@ -13,7 +13,9 @@ use neokd_evaluate::interval::Share;
 use neokd_evaluate::{Error, files};
 use serde::{Deserialize, Serialize};
 
-use crate::run::checkpoint::Progress;
+use crate::options::probe::ProbeRecord;
+use crate::run::best::ValidationRecord;
+use crate::run::progress::Progress;
 
 /// One line of the log.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -72,33 +74,6 @@ pub struct StepRecord {
     pub total: f32,
     /// Every loss term.
     pub loss: Vec<TermRecord>,
-}
-
-/// Accuracy on held-out training images.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct ValidationRecord {
-    /// Steps done.
-    pub step: u64,
-    /// Clean accuracy per exit.
-    pub clean: Vec<Share>,
-    /// Accuracy per exit under the attack of [`RunConfig::validation_attack`](crate::RunConfig::validation_attack).
-    pub robust: Vec<Share>,
-}
-
-/// Accuracy on a few held-out training images under one gradient step and under many.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct ProbeRecord {
-    /// Steps done.
-    pub step: u64,
-    /// Accuracy per exit without an attack; absent in old files.
-    #[serde(default)]
-    pub clean: Vec<Share>,
-    /// Accuracy per exit under FGSM.
-    pub fgsm: Vec<Share>,
-    /// Accuracy per exit under PGD.
-    pub pgd: Vec<Share>,
-    /// Exits that withstand FGSM and not PGD: the alarm, if there are any.
-    pub collapsed: Vec<usize>,
 }
 
 /// Success of attacks on single exits at all exits, on a few held-out training images.

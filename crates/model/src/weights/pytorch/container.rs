@@ -8,8 +8,8 @@ use std::ops::Range;
 use zip::read::ZipReadOptions;
 use zip::{CompressionMethod, ZipArchive};
 
-use super::Refusal;
 use super::pickle::{self, Pickle, Value};
+use super::refusal::Refusal;
 
 const ZIP: &[u8] = b"PK\x03\x04";
 

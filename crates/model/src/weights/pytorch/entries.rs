@@ -2,8 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::Shapes;
 use crate::weights::{KeyReport, WeightsError};
+
+/// Names and shapes of tensors.
+pub type Shapes = BTreeMap<String, Vec<usize>>;
 
 /// Keys under which training checkpoints keep the weights: which entry an error speaks of where none fits.
 const STATE_DICT_KEYS: [&str; 4] = ["state_dict", "model_state_dict", "model", "net"];

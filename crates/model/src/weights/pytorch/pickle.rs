@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 
-use super::Refusal;
+use super::refusal::Refusal;
 
 /// Most objects (lists, dictionaries, tensors, ...) that a pickle may build; plain numbers and texts are none.
 const MOST_OBJECTS: usize = 1 << 22;

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::Refusal;
 use super::entries::Entry;
 use super::pickle::{Object, Pickle, Value, View};
+use super::refusal::Refusal;
 
 /// What PyTorch keeps in a state dict about itself.
 const STATE_DICT_METADATA: &str = "_metadata";
