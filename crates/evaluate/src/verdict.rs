@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use neokd_attack::{Batch, Criterion, Diagnostics, Effort, Scenario, Spent};
+use neokd_attack::{Batch, Criterion, Diagnostics, Effort, Objective, Scenario, Spent};
 use neokd_model::MultiExit;
 
 use crate::Error;
@@ -38,6 +38,10 @@ impl<M: MultiExit> Evaluation<'_, M> {
             showed.raise(&mut checked.signs);
             if let Some(broken) = showed.broken(self.checks) {
                 checked.signs = checked.signs.compared(broken);
+            }
+            // What is quoted of an attack on a policy is the system's accuracy.
+            if run.target != Objective::Policy {
+                checked.signs = checked.signs.quoted(showed.right_at_exits(self.checks));
             }
         }
         Ok(verdicts)
@@ -108,6 +112,20 @@ impl Showed<'_> {
         let left = answers.filter_map(|(_, found)| unbroken(found)).reduce(|sum, bits| sum.and(&bits))?;
         let right = Bits(unbroken(self.clean)?.0.into_iter().take(checks).collect());
         Some((right.count() - left.and(&right).count()) as f64 / right.count().max(1) as f64)
+    }
+
+    /// The share of right answers to the checked images that are right without an attack, mean over the exits, under the
+    /// run that leaves the fewest.
+    fn right_at_exits(&self, checks: usize) -> f64 {
+        let known =
+            self.clean.unbroken(&self.criterion, self.deployed).unwrap_or_else(|| self.clean.right_everywhere());
+        let known = Bits(known.0.into_iter().take(checks).collect());
+        let under = |found: &ImageOutcomes| {
+            let right: u64 = found.whole.right.iter().map(|exit| exit.and(&known).count()).sum();
+            right as f64 / (known.count() * found.whole.right.len() as u64).max(1) as f64
+        };
+        let answers = self.runs.iter().filter(|(kind, _)| *kind != Kind::Slowdown);
+        answers.map(|(_, found)| under(found)).fold(1.0, f64::min)
     }
 
     /// Raises signs to what the runs showed on all images.

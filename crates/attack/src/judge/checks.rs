@@ -28,6 +28,8 @@ const VANISHED: f64 = 1e-8;
 const SAME: f64 = 1e-6;
 /// The same on a device that adds in an order of its own each time, in 32-bit floats or fewer bits.
 const ROUNDED: f64 = 1e-4;
+/// Half a level of an 8-bit image: no smaller radius was ever meant.
+const HALF_A_LEVEL: f64 = 0.5 / 255.0;
 /// Halvings of the way to the boundary when an adversarial is planted.
 const HALVINGS: usize = 12;
 /// How many other images are tried as the far end of that way.
@@ -80,6 +82,9 @@ pub struct Diagnostics {
     pub planted_missed: f64,
     /// Largest difference between two passes over the same pixels, relative to the largest logit.
     pub random_output: f64,
+    /// Largest difference between an image's answers alone and among others, relative to the largest logit.
+    #[serde(default)]
+    pub batch_dependence: f64,
     /// Share of the exits whose answers are probabilities in place of logits.
     pub softmax_output: f64,
     /// Broken by any attack of the checks.
@@ -88,6 +93,12 @@ pub struct Diagnostics {
     /// How much larger that is than the share that the attack of the result broke ([`Diagnostics::compared`]).
     #[serde(default)]
     pub attack_gap: f64,
+    /// Of the exits' answers, in mean over the exits, the share that is right under an attack on each exit by itself.
+    #[serde(default)]
+    pub own_exit: f64,
+    /// How much larger that is under the attack of the result ([`Diagnostics::quoted`]).
+    #[serde(default)]
+    pub exit_gap: f64,
     /// By how much rounding alone can make two passes differ on the device that computed; 0 where it cannot.
     #[serde(default)]
     pub rounding: f64,
@@ -120,12 +131,18 @@ pub enum Check {
     PlantedMissed,
     /// [`Diagnostics::random_output`].
     RandomOutput,
+    /// [`Diagnostics::batch_dependence`].
+    BatchDependence,
     /// [`Diagnostics::softmax_output`].
     SoftmaxOutput,
     /// [`Diagnostics::attack_gap`].
     AttackGap,
+    /// [`Diagnostics::exit_gap`].
+    ExitGap,
     /// [`Diagnostics::radius`].
     LargeRadius,
+    /// [`Diagnostics::radius`], below half a level of an 8-bit image.
+    SmallRadius,
 }
 
 /// How far a result is to be trusted.
@@ -186,8 +203,10 @@ impl Diagnostics {
     /// still rising 10 %, 30 %; gain of restarts 5 %, 20 %; of a single step 2 %, 10 %; of transfer 2 %,
     /// 10 %; unbroken in a huge ball 1 %, 10 %; planted adversarial missed 5 %, 25 %; two passes that
     /// differ by more than a part in a million fail (on a device that is not a CPU: in ten thousand);
+    /// an answer that differs by more than a part in ten thousand with the images beside it fails;
     /// probabilities in place of logits warn; broken by the checks and not by the attack of the result 5 %,
-    /// 20 %; an Linf radius above 0.5 warns.
+    /// 20 %; exits that are right 8 points more often than under attacks on themselves warn; an Linf radius above
+    /// 0.5 or below half a level of 255 warns.
     pub fn verdict(&self) -> Verdict {
         let rules = self.rules();
         let mut reasons: Vec<Reason> = rules.iter().filter_map(Rule::reason).collect();
@@ -195,11 +214,18 @@ impl Diagnostics {
             let text = "no image is right without an attack: there is nothing to attack".to_string();
             reasons.push(Reason { check: Check::NoImages, level: Level::Warn, value: 0.0, text });
         }
+        if self.radius > 0.0 && self.radius < HALF_A_LEVEL {
+            let text = format!(
+                "{:.1e} is the radius, less than half a level of an 8-bit image: pixels are in [0, 1], 8 levels are 8/255",
+                self.radius
+            );
+            reasons.push(Reason { check: Check::SmallRadius, level: Level::Warn, value: self.radius, text });
+        }
         let level = reasons.iter().map(|reason| reason.level).max().unwrap_or(Level::Pass);
         Verdict { level, reasons }
     }
 
-    fn rules(&self) -> [Rule; 12] {
+    fn rules(&self) -> [Rule; 14] {
         let rule = |check, value, warn, fail, says| Rule { check, value, warn, fail, says };
         [
             rule(
@@ -266,6 +292,13 @@ impl Diagnostics {
                 "is how far two passes over the same pixels differ: average over the randomness",
             ),
             rule(
+                Check::BatchDependence,
+                self.batch_dependence,
+                ROUNDED,
+                ROUNDED,
+                "is how far an answer differs with the images beside it: put batch-norm into evaluation mode",
+            ),
+            rule(
                 Check::SoftmaxOutput,
                 self.softmax_output,
                 0.0,
@@ -279,6 +312,14 @@ impl Diagnostics {
                 0.2,
                 "of the images are broken by the checks beyond those that the attack broke: it is too weak, use more \
                  steps or autoattack",
+            ),
+            rule(
+                Check::ExitGap,
+                self.exit_gap,
+                0.08,
+                f64::INFINITY,
+                "more of the exits' answers are right than under attacks on each exit by itself: this is not the robust \
+                 accuracy of every exit, quote it as what it is or attack the exits by max-average and look at own",
             ),
             rule(
                 Check::LargeRadius,
@@ -310,6 +351,7 @@ impl Diagnostics {
         let outputs = Self {
             random_output: difference(&first, &second)?,
             rounding: rounding_of(&batch.pixels.device()),
+            batch_dependence: alone_and_together(scenario, &first)?,
             softmax_output: share_of_softmax(&first)?,
             radius,
             ..Self::default()
@@ -327,6 +369,12 @@ impl Diagnostics {
     /// The signs of a result whose attack broke the share `broken` of the images that are right without one.
     pub fn compared(self, broken: f64) -> Self {
         Self { attack_gap: (self.broken - broken).max(0.0), ..self }
+    }
+
+    /// The signs of a result under whose attack the exits' answers to the images that are right without one were right
+    /// in the share `right`, mean over the exits.
+    pub fn quoted(self, right: f64) -> Self {
+        Self { exit_gap: if self.images == 0 { 0.0 } else { (right - self.own_exit).max(0.0) }, ..self }
     }
 }
 
@@ -360,7 +408,9 @@ impl Rule {
         };
         let bound = if level == Level::Fail { self.fail } else { self.warn };
         let text = match self.check {
-            Check::RandomOutput => format!("{:.2e} {} (bound {bound:.0e})", self.value, self.says),
+            Check::RandomOutput | Check::BatchDependence => {
+                format!("{:.2e} {} (bound {bound:.0e})", self.value, self.says)
+            }
             Check::LargeRadius => format!("{:.3} {} (bound {bound:.1})", self.value, self.says),
             _ => format!("{:.1} % {} (bound {:.0} %)", 100.0 * self.value, self.says, 100.0 * bound),
         };
@@ -407,6 +457,7 @@ impl<M: MultiExit> Bench<'_, M> {
             transfer_gain: share(transferred),
             square_gain: share(by_square),
             broken: share(broken.iter().filter(|broken| **broken).count()),
+            own_exit: self.own_exit()?,
             huge_epsilon: share(huge.iter().filter(|broken| !**broken).count()),
             planted: planted as u64,
             planted_missed: if planted == 0 { 0.0 } else { missed as f64 / planted as f64 },
@@ -483,6 +534,25 @@ impl<M: MultiExit> Bench<'_, M> {
             }
         }
         Ok(any.iter().filter(|any| **any).count())
+    }
+
+    /// The share of right answers under a search on each exit by itself, mean over the exits.
+    fn own_exit(&self) -> Result<f64, AttackError> {
+        let (batch, exits) = (self.scenario.batch, self.scenario.model.exits());
+        let mut wrong = 0;
+        for exit in 0..exits {
+            let on_exit = Bench { criterion: &Criterion::Exit(exit), scenario: self.scenario.on(batch), ..*self };
+            let broken = on_exit.broken(self.gradient_search(), &self.scenario)?;
+            wrong += match broken.iter().any(|broken| *broken) {
+                true => broken,
+                // Without a gradient the answers to the images as they are.
+                false => judge(&self.scenario, on_exit.criterion)?,
+            }
+            .iter()
+            .filter(|broken| **broken)
+            .count();
+        }
+        Ok(1.0 - wrong as f64 / (batch.len() * exits) as f64)
     }
 
     /// The part of the rise of the mean loss that came in the last tenth of the steps.
@@ -601,6 +671,17 @@ fn difference(one: &ExitLogits, other: &ExitLogits) -> Result<f64, AttackError> 
     let (difference, scale) =
         (read_floats(Tensor::cat(differences, 0).max())?, read_floats(Tensor::cat(scales, 0).max())?);
     Ok(f64::from(difference[0]) / f64::from(scale[0]).max(f64::MIN_POSITIVE))
+}
+
+/// How far the first half of the images is answered otherwise without the rest beside it.
+fn alone_and_together<M: MultiExit>(scenario: &Scenario<'_, M>, together: &ExitLogits) -> Result<f64, AttackError> {
+    let half = scenario.batch.len() / 2;
+    if half == 0 {
+        return Ok(0.0);
+    }
+    let alone = scenario.model.forward(scenario.batch.pixels.clone().narrow(0, 0, half));
+    let together = together.as_slice().iter().map(|exit| exit.clone().narrow(0, 0, half));
+    difference(&alone, &ExitLogits::all(together.collect()))
 }
 
 /// Share of the exits all of whose rows are non-negative and sum to 1.

@@ -28,6 +28,8 @@ pub(crate) enum Mask {
     WinnersTakeAll = 5,
     /// Probabilities in place of logits.
     Softmax = 6,
+    /// Each image loses the mean of its batch, as batch-norm in training mode has it.
+    BatchMean = 7,
 }
 
 /// Logits `x^2 A_i + x W_i + b_i` of exit `i`, on the pixels or on hidden units.
@@ -144,6 +146,7 @@ impl MultiExit for Tiny {
         let pixels = match () {
             () if self.is(Mask::Quantised) => (pixels * 16.0).round() / 16.0,
             () if self.is(Mask::Detached) => pixels.detach(),
+            () if self.is(Mask::BatchMean) => pixels.clone() - pixels.mean_dim(0),
             () => pixels,
         };
         Features::single(pixels)
