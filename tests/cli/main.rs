@@ -6,6 +6,7 @@ mod cases;
 mod command;
 mod comparison;
 mod deployment;
+mod documents;
 mod evaluation;
 mod failures;
 mod interruptions;

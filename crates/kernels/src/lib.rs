@@ -11,6 +11,8 @@
 //! **Architecture invariant:** depends on no neokd crate, knows tensors and no network; has no
 //! `unsafe`.
 
+#![cfg_attr(doctest, doc = include_str!("../README.md"))]
+
 #[cfg(feature = "flex")]
 mod concatenation;
 #[cfg(feature = "flex")]

@@ -3,7 +3,8 @@
 use super::Failure;
 use super::tree::Tree;
 
-const REQUIRED: [&str; 5] = ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "LICENSE-MIT", "LICENSE-APACHE"];
+const REQUIRED: [&str; 6] =
+    ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE-MIT", "LICENSE-APACHE"];
 
 const README_LINES: usize = 80;
 
