@@ -107,9 +107,10 @@ fn methods(comparison: &compare::Comparison, runs: &[Run]) -> String {
 /// Everything about a run below its heading.
 fn about(run: &Run) -> String {
     let setting = |pointer: &str| plain(&run.setting(pointer));
+    let loss = Some(setting("/training/loss/kind")).filter(|loss| !loss.is_empty());
     let mut text = format!(
         "{} on {}, {}, seed {}; {}.\n\n",
-        setting("/training/loss/kind"),
+        loss.unwrap_or_else(|| "Unknown training".to_string()),
         setting("/data/name"),
         setting("/model/kind"),
         setting("/seed"),

@@ -23,7 +23,7 @@ pub(crate) fn cited_documents(tree: &Tree) -> Vec<Failure> {
             for name in names(line) {
                 let last = name.rsplit('/').next().unwrap_or(name);
                 let is_page = |page: &&str| page.rsplit('/').next() == Some(last) && page.ends_with(name);
-                if !NOT_OURS.contains(&last) && !pages.iter().any(|page| is_page(&page)) {
+                if !NOT_OURS.contains(&last) && !pages.iter().any(is_page) {
                     failures.push(Failure {
                         path: path.to_owned(),
                         line: number + 1,
