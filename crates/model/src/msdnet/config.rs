@@ -35,7 +35,7 @@ pub enum Stem {
     Imagenet,
 }
 
-/// Configuration of [`MsdNet`].
+/// Configuration of [`MsdNet`](super::MsdNet).
 ///
 /// Scales count from 0, the finest; there are as many as `growth_factors`. All share one base number
 /// of channels: scale `s` has `growth_factors[s]` times as many.
