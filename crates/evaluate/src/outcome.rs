@@ -94,7 +94,7 @@ impl ImageOutcomes {
         data: &LabelledBatch,
         policies: &[Policy],
     ) -> Result<Self, Error> {
-        let whole = Answers::of(model, &data.batch.pixels, data, policies)?;
+        let whole = Answers::of(model, &data.batch.pixels, data, policies, true)?;
         Ok(Self { whole, passes: Passes::forward(data.batch.len()), ..Self::none() })
     }
 
@@ -110,8 +110,8 @@ impl ImageOutcomes {
         keep_pixels: bool,
     ) -> Result<Self, Error> {
         let Attacked { pixels, parts, distances, members, mut passes, audit } = attacked;
-        let whole = Answers::of(model, &pixels, data, policies)?;
-        let part = |part| Answers::of(model, part, data, policies).map(Answers::without_confidence);
+        let whole = Answers::of(model, &pixels, data, policies, true)?;
+        let part = |part| Answers::of(model, part, data, policies, false);
         let parts = parts.iter().map(part).collect::<Result<Vec<_>, _>>()?;
         passes += Passes::forward(data.labels.len() * (1 + parts.len()));
         let distances = distances.into_iter().map(|distances| read(distances).map(PerImage));
@@ -194,11 +194,13 @@ impl ImageOutcomes {
 }
 
 impl Answers {
+    /// Of these pixels; `confident` keeps how sure the exits are.
     fn of<M: MultiExit>(
         model: &Frozen<M>,
         pixels: &Tensor<4>,
         data: &LabelledBatch,
         policies: &[Policy],
+        confident: bool,
     ) -> Result<Self, Error> {
         let logits = model.forward(pixels.clone());
         let right = logits.correct(&data.batch.labels).into_data().convert::<i64>();
@@ -206,7 +208,8 @@ impl Answers {
         let right = right.chunks(data.labels.len().max(1)).map(|row| Bits(row.iter().map(|bit| *bit == 1).collect()));
         let wrong = Criterion::Average.broken(&logits, &data.batch.labels).into_data().convert::<bool>();
         let wrong: Vec<bool> = wrong.try_into_vec().map_err(|error| Error::unreadable(&error))?;
-        let probabilities = dynamic::probabilities(&logits)?;
+        let wanted = confident || !policies.is_empty();
+        let probabilities = if wanted { dynamic::probabilities(&logits)? } else { Vec::new() };
         let largest = |exit: &Vec<f32>| {
             let rows = exit.chunks((exit.len() / data.labels.len().max(1)).max(1));
             PerImage(rows.map(|row| row.iter().copied().fold(0.0, f32::max)).collect())
@@ -214,13 +217,9 @@ impl Answers {
         Ok(Self {
             right: right.collect(),
             average: Bits(wrong.into_iter().map(|wrong| !wrong).collect()),
-            confidence: probabilities.iter().map(largest).collect(),
+            confidence: if confident { probabilities.iter().map(largest).collect() } else { Vec::new() },
             policies: policies.iter().map(|policy| Leaving::of(&probabilities, &data.labels, policy)).collect(),
         })
-    }
-
-    fn without_confidence(self) -> Self {
-        Self { confidence: Vec::new(), ..self }
     }
 
     /// Accuracy of each exit.

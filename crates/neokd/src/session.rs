@@ -14,7 +14,7 @@ use neokd_evaluate::{Error, Evaluation, Scored, files};
 use neokd_model::policy::Policy;
 use neokd_model::{Frozen, Network, weights};
 use neokd_report::card;
-use neokd_report::report::{About, DataReport, Deployment, Report, TrainingReport, config_of_run};
+use neokd_report::report::{About, DataReport, Report, TrainingReport, config_of_run};
 use neokd_report::run::Run as RunOnDisk;
 use neokd_train::RunConfig;
 use neokd_train::run::checkpoint::{self, TrainingState};
@@ -43,6 +43,22 @@ pub struct Trained {
     pub network: Network,
     /// How the training went.
     pub training: TrainingReport,
+}
+
+/// The exit policies that a network is scored under.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Deployment {
+    /// All of them.
+    pub policies: Vec<Policy>,
+    /// The place in `policies` of the one that attacks on the deployed policy are aimed at.
+    pub deployed: Option<usize>,
+}
+
+impl Deployment {
+    /// The policy that attacks are aimed at.
+    pub fn policy(&self) -> Option<&Policy> {
+        self.deployed.and_then(|deployed| self.policies.get(deployed))
+    }
 }
 
 /// What a network is put to.
@@ -114,11 +130,6 @@ impl Trial {
             Run::of(&config.evaluation.attack.clone().with_objective(*objective), &config.threat)
         };
         Self { runs: objectives.iter().map(on).collect(), ..Self::default() }
-    }
-
-    /// The policy that attacks are aimed at.
-    pub fn policy(&self) -> Option<&Policy> {
-        self.deployment.deployed.and_then(|deployed| self.deployment.policies.get(deployed))
     }
 
     /// A network before some images, ready to be evaluated with a configuration's batches and seed.
@@ -237,7 +248,7 @@ impl Session<'_> {
         let means = report.attacks.iter().map(|attack| attack.accuracy.mean);
         let searches = trial.runs.iter().zip(means).filter_map(|(run, mean)| Some((run.search()?, run, mean)));
         let Some((search, run, _)) = searches.min_by(|a, b| a.2.total_cmp(&b.2)) else { return Ok(()) };
-        let attack = Attack { policy: trial.policy().cloned(), ..Attack::new(run.target, search) };
+        let attack = Attack { policy: trial.deployment.policy().cloned(), ..Attack::new(run.target, search) };
         let count = examples::COUNT.min(report.n as usize);
         let attack = (&attack, &run.threat, key(self.config.seed, Purpose::Evaluation, 0));
         let examples = Examples::make(&Frozen::new(network), &self.data.test, count, attack, &self.devices.first)?;

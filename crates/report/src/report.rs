@@ -222,15 +222,6 @@ pub struct DistanceReport {
 /// The shares of [`DistanceReport::quantiles`].
 pub const QUANTILES: [f64; 5] = [0.1, 0.25, 0.5, 0.75, 0.9];
 
-/// The exit policies that a network is scored under.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Deployment {
-    /// All of them.
-    pub policies: Vec<Policy>,
-    /// The place in `policies` of the one that attacks on the deployed policy are aimed at.
-    pub deployed: Option<usize>,
-}
-
 /// What a report is made of, beside an evaluation and what it found.
 #[derive(Clone, Debug)]
 pub struct About<'a> {
@@ -488,15 +479,13 @@ impl AttackReport {
     pub fn label(&self) -> String {
         match self.search.as_str() {
             "pgd" => self.objective.clone(),
-            // Its objective says no more.
-            "slowdown" => format!("slowdown {}", self.objective),
             search => format!("{search} {}", self.objective),
         }
     }
 
     /// The threat: `linf 8/255`.
     pub fn threat(&self) -> String {
-        format!("{} {}", self.norm, pixel_units(self.epsilon))
+        threat(self.norm, self.epsilon)
     }
 
     /// The threat and how hard the attack tried: `linf 8/255, 20 steps`.
@@ -510,8 +499,12 @@ impl AttackReport {
 impl WorstReport {
     /// The threat: `linf 8/255`.
     pub fn threat(&self) -> String {
-        format!("{} {}", self.norm, pixel_units(self.epsilon))
+        threat(self.norm, self.epsilon)
     }
+}
+
+fn threat(norm: Norm, epsilon: f64) -> String {
+    format!("{norm} {}", pixel_units(epsilon))
 }
 
 fn policies(

@@ -91,7 +91,7 @@ fn table(report: &Report, attacks: &[&AttackReport], worst: Option<&WorstReport>
         table.add_row(std::iter::once(title.clone()).chain(exits.iter().map(of)).chain([mean, of(everywhere)]));
     }
     let costs = report.costs.iter().map(|cost| format!("{:.2}", cost.multiply_adds as f64 / 1e6));
-    table.add_row(std::iter::once("M multiply-adds".replace(' ', "\n")).chain(costs));
+    table.add_row(std::iter::once("M\nmultiply-adds".to_string()).chain(costs));
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);
     }

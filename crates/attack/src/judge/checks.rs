@@ -543,14 +543,10 @@ impl<M: MultiExit> Bench<'_, M> {
         for exit in 0..exits {
             let on_exit = Bench { criterion: &Criterion::Exit(exit), scenario: self.scenario.on(batch), ..*self };
             let broken = on_exit.broken(self.gradient_search(), &self.scenario)?;
-            wrong += match broken.iter().any(|broken| *broken) {
-                true => broken,
-                // Without a gradient the answers to the images as they are.
-                false => judge(&self.scenario, on_exit.criterion)?,
-            }
-            .iter()
-            .filter(|broken| **broken)
-            .count();
+            // Without a gradient, those that are wrong as they are.
+            let mut any = judge(&self.scenario, on_exit.criterion)?;
+            merge(&mut any, &broken);
+            wrong += any.iter().filter(|wrong| **wrong).count();
         }
         Ok(1.0 - wrong as f64 / (batch.len() * exits) as f64)
     }

@@ -119,8 +119,13 @@ pub(super) fn run(args: Args, out: &mut Output) -> Result<(), Error> {
         keep_pixels: args.out.is_some(),
         ..Evaluation::new(&model, &images, &runs, args.seed, &device)
     };
-    let about = (device_name.as_str(), digest.as_str(), sources.digests.as_slice());
-    let scored = go_on(&evaluation, about, args.journal.as_deref(), (!args.json).then_some(&mut *out))?;
+    let scored = match &args.journal {
+        None => watched(&evaluation)?,
+        Some(path) => {
+            let about = (device_name.as_str(), digest.as_str(), sources.digests.as_slice());
+            go_on(&evaluation, about, path, (!args.json).then_some(&mut *out))?
+        }
+    };
     let about = About {
         config: config_of_weights(&config, images.name(), args.seed)?,
         device: &device_name,
@@ -144,15 +149,14 @@ pub(super) fn run(args: Args, out: &mut Output) -> Result<(), Error> {
     }
 }
 
-/// Runs an evaluation with a bar, on from what its journal holds; `say` hears how much that is. `about` is the device's
+/// Goes on with an evaluation from what its journal holds, with a bar; `say` hears how much that is. `about` is the device's
 /// name, the digest of the network and those of other networks, by run.
 pub(super) fn go_on(
     evaluation: &Evaluation<'_, Network>,
     (device, network, sources): (&str, &str, &[Option<String>]),
-    journal: Option<&Path>,
+    path: &Path,
     say: Option<&mut Output>,
 ) -> Result<Scored, Error> {
-    let Some(path) = journal else { return watched(evaluation) };
     let mut journal = Journal::open(path, &evaluation.header(device, network, sources))?;
     if let Some(out) = say.filter(|_| !journal.is_empty()) {
         out.line(&format!("going on: {} batches are in the journal already", journal.len()))?;

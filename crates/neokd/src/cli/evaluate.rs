@@ -9,17 +9,17 @@ use neokd_evaluate::dynamic::ExitAnswers;
 use neokd_evaluate::run::{AttackName, Run, plan};
 use neokd_evaluate::{Error, files, policy_file};
 use neokd_model::{Frozen, MultiExit, Network, weights};
-use neokd_report::report::{Deployment, TrainingReport};
+use neokd_report::report::TrainingReport;
 use neokd_train::RunConfig;
 use neokd_train::run::checkpoint::{self, Contents};
 use neokd_train::run::progress::Progress;
 use neokd_train::run::run_dir::RunDir;
 
 use super::attack::{Sources, go_on};
-use super::progress::image_bar;
+use super::progress::{image_bar, watched};
 use super::{DataFlag, DeviceFlag, Output, norm};
 use crate::device::Devices;
-use crate::session::{self, Session, Trial};
+use crate::session::{self, Deployment, Session, Trial};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -120,12 +120,12 @@ pub(super) fn run(args: Args, out: &mut Output) -> Result<(), Error> {
         TrainingReport { complete: gave_up || progress.step >= planned_steps, planned_steps, progress }
     });
     let (trial, digests) = trial(&args, &session, &network)?;
-    let encoded = weights::encode_network(&config.model, &network);
-    let digest = neokd_datasets::sha256_hex(&encoded.map_err(|error| Error::Config(error.to_string()))?);
-    let about = (devices.names.as_str(), digest.as_str(), digests.as_slice());
     let journal = journal(&args);
     let (report, scored) = session.evaluate(&network, &trial, training.as_ref(), &mut |evaluation| {
-        go_on(evaluation, about, journal.as_deref(), (!args.json).then_some(&mut *out))
+        let Some(path) = &journal else { return watched(evaluation) };
+        let encoded = weights::encode_network(&config.model, &network);
+        let digest = neokd_datasets::sha256_hex(&encoded.map_err(|error| Error::Config(error.to_string()))?);
+        go_on(evaluation, (&devices.names, &digest, &digests), path, (!args.json).then_some(&mut *out))
     })?;
     if let Some(path) = &args.save_adversarial {
         let kept = trial.runs.iter().zip(scored.runs).map(|(run, found)| (About::of(run, &found), found.into()));
