@@ -36,6 +36,7 @@ fn weights_alone_borrow_no_training_and_another_evaluation_leaves_the_images_of_
 
     let run = folder.path().join("run");
     assert_success(&train(&run, &[]));
+    assert!(json(&evaluate(&run, &["--images", "2"]))["origin"].is_null());
     let examples = || fs::read(run.join("examples.safetensors")).unwrap();
     let before = examples();
     let other = run.join("report-0.1.json");
@@ -43,6 +44,47 @@ fn weights_alone_borrow_no_training_and_another_evaluation_leaves_the_images_of_
     assert_eq!(examples(), before);
     json(&evaluate(&run, &["--images", "2", "--out", run.join("report.json").to_str().unwrap()]));
     assert_ne!(examples(), before);
+}
+
+#[test]
+fn weights_say_where_they_come_from_and_every_report_repeats_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let (run, report) = (folder.path().join("run"), folder.path().join("attack.json"));
+    assert_success(&train(&run, &["--seed", "7", "--set", "training.loss={ kind = \"ard\" }"]));
+    let moved = folder.path().join("moved.safetensors");
+    fs::copy(run.join("weights.safetensors"), &moved).unwrap();
+    let attack = |weights: &Path, more: &[&str]| {
+        let mut command = neokd();
+        command.args(["attack", "--attack", "fgsm", "--epsilon", "0.1", "--images", "4", "--data", "mnist", "--weights"]);
+        command.arg(weights).args(more).output().unwrap()
+    };
+    let by = "trained by ard on mnist, seed 7, 4 steps";
+    for weights in [&moved, &run.join("checkpoint.safetensors"), &run.join("weights.safetensors")] {
+        let plain = attack(weights, &[]);
+        assert_success(&plain);
+        assert!(stdout(&plain).contains(by), "{}", stdout(&plain));
+        let found = json(&evaluate(weights, &["--images", "2"]));
+        assert_eq!(found["origin"]["how"], "trained");
+        assert_eq!(found["origin"]["config"]["training"]["loss"]["kind"], "ard");
+        assert_eq!(found["weights"][0], weights.to_str().unwrap());
+    }
+    let digest = json(&attack(&moved, &["--json"]))["origin"]["training_digest"].as_str().map(str::len);
+    assert_eq!(digest, Some(64));
+
+    // What `neokd attack` prints is a report like any other, of converted weights too.
+    let converted = attack(&weights(folder.path()), &["--json"]);
+    assert_eq!(json(&converted)["origin"]["how"], "converted");
+    for (output, says) in [(converted, "converted from weights.safetensors"), (attack(&moved, &["--json"]), by)] {
+        fs::write(&report, stdout(&output)).unwrap();
+        let (page, text) = (folder.path().join("page.html"), folder.path().join("page.md"));
+        let mut command = neokd();
+        command.arg("report").arg(&report).arg("--out").arg(&page).arg("--markdown").arg(&text);
+        assert_success(&command.output().unwrap());
+        for file in [page, text] {
+            assert!(fs::read_to_string(&file).unwrap().contains(says), "{says}: {}", file.display());
+            fs::remove_file(file).unwrap();
+        }
+    }
 }
 
 fn counts(shares: &Value) -> Vec<u64> {

@@ -153,6 +153,8 @@ fn most_accurate_within(budgets: &[Budget], limit: f64) -> Result<usize, Error> 
 
 #[cfg(test)]
 mod tests {
+    use neokd_model::{MsdNetConfig, SmallCnnConfig};
+
     use super::*;
 
     #[test]
@@ -162,6 +164,16 @@ mod tests {
         assert!((efficacy(&[0, 0, 8], &costs) - 0.25).abs() < 1e-12);
         // A triangle up to a quarter of the cost, then everybody is gone.
         assert!((efficacy(&[8, 0, 0], &costs) - (0.125 + 0.75)).abs() < 1e-12);
+        // The same on the costs of the paper's networks: half the last block's share, as DeepSloth's code has it.
+        let nobody_early = |costs: &[ExitCost]| {
+            let mut left = vec![0; costs.len()];
+            left[costs.len() - 1] = 100;
+            efficacy(&left, costs)
+        };
+        let mnist = Frozen::new(&SmallCnnConfig::default().init(0, &Device::flex())).costs();
+        let cifar100 = Frozen::new(&MsdNetConfig { blocks: 7, classes: 100, ..MsdNetConfig::default() }.init(0, &Device::flex())).costs();
+        assert!((nobody_early(&mnist) - 0.117).abs() < 5e-4, "{}", nobody_early(&mnist));
+        assert!((nobody_early(&cifar100) - 0.059).abs() < 5e-4, "{}", nobody_early(&cifar100));
         // A triangle and two trapezia.
         let expected = 0.25 * 0.25 / 2.0 + 0.25 * 0.375 + 0.5 * 0.75;
         assert!((efficacy(&[2, 2, 4], &costs) - expected).abs() < 1e-12);

@@ -12,12 +12,14 @@ use neokd_evaluate::seeds::{Purpose, key};
 use neokd_evaluate::stop::Stop;
 use neokd_evaluate::{Error, Evaluation, Scored, files};
 use neokd_model::policy::Policy;
-use neokd_model::{Frozen, Network, weights};
+use neokd_model::{Frozen, Network};
 use neokd_report::card;
 use neokd_report::report::{About, DataReport, Report, TrainingReport, config_of_run};
 use neokd_report::run::Run as RunOnDisk;
 use neokd_train::RunConfig;
 use neokd_train::run::checkpoint::{self, TrainingState};
+use neokd_train::run::origin::Origin;
+use neokd_train::run::progress::Progress;
 use neokd_train::run::run_dir::RunDir;
 use neokd_train::training::fit::{Fit, Length, Observer};
 
@@ -43,6 +45,22 @@ pub struct Trained {
     pub network: Network,
     /// How the training went.
     pub training: TrainingReport,
+}
+
+/// Weights alone, in a file.
+pub struct OnFile {
+    /// Path and SHA-256 of the file.
+    pub name: [String; 2],
+    /// Where they come from, if it says so.
+    pub origin: Option<Origin>,
+}
+
+/// Whose network is scored.
+pub enum Subject<'a> {
+    /// That of a run with the session's configuration, and how far its training went.
+    Run(Option<&'a TrainingReport>),
+    /// Weights alone.
+    File(OnFile),
 }
 
 /// The exit policies that a network is scored under.
@@ -180,6 +198,14 @@ impl Session<'_> {
         Length::of(self.config, self.data.train.len())
     }
 
+    /// How far training has come.
+    pub fn so_far(&self, progress: &Progress) -> TrainingReport {
+        let (planned_steps, patience) = (self.length().steps(), self.config.validation.patience);
+        let gave_up = patience > 0 && progress.best.is_some_and(|best| best.looks_since >= patience);
+        let complete = gave_up || progress.step >= planned_steps;
+        TrainingReport { complete, planned_steps, progress: progress.clone() }
+    }
+
     /// Trains from `state` to the end and writes `weights.safetensors`.
     ///
     /// # Errors
@@ -194,18 +220,22 @@ impl Session<'_> {
         let device = &self.devices.first;
         let fit = Fit::new(self.config, self.data, device)?.with_replicas(self.devices.replicas.clone());
         fit.run(state, run, stop, observer)?;
-        let network = match self.config.validation.keep_best && run.best_path().exists() {
-            true => checkpoint::load_network(&run.best_path(), device)?.1,
-            false => state.judged().clone(),
+        let progress = state.progress.clone();
+        let (network, steps) = match self.config.validation.keep_best && run.best_path().exists() {
+            true => {
+                let network = checkpoint::load_network(&run.best_path(), device)?.1;
+                (network, progress.best.map_or(progress.step, |best| best.step))
+            }
+            false => (state.judged().clone(), progress.step),
         };
         let path = run.weights_path();
-        let bytes = weights::encode_network(&self.config.model, &network).map_err(Error::weights(&path))?;
+        let bytes = fit.origin(steps)?.encode(&self.config.model, &network).map_err(Error::weights(&path))?;
         files::write_atomically(&path, &bytes)?;
-        let (planned_steps, progress) = (fit.length().steps(), state.progress.clone());
+        let planned_steps = fit.length().steps();
         Ok(Trained { network, training: TrainingReport { complete: true, planned_steps, progress } })
     }
 
-    /// Scores a network of this session on its test images; `carry_out` runs the evaluation, with what progress and
+    /// Scores a network on the test images of this session; `carry_out` runs the evaluation, with what progress and
     /// journal it likes.
     ///
     /// # Errors
@@ -214,16 +244,21 @@ impl Session<'_> {
         &self,
         network: &Network,
         trial: &Trial,
-        training: Option<&TrainingReport>,
+        subject: Subject<'_>,
         carry_out: &mut dyn FnMut(&Evaluation<'_, Network>) -> Result<Scored, Error>,
     ) -> Result<(Report, Scored), Error> {
         let (model, images) = (Frozen::new(network), Source::from(&self.data.test as &dyn Images));
         let evaluation = trial.evaluation(self.config, &model, &images, &self.devices.first);
         let scored = carry_out(&evaluation)?;
+        let (is_trained_so, training, weights, origin) = match subject {
+            Subject::Run(training) => (true, training, None, None),
+            Subject::File(OnFile { name, origin }) => (false, None, Some(name), origin),
+        };
         let about = About {
-            config: config_of_run(self.config, training.is_some())?,
+            config: config_of_run(self.config, is_trained_so)?,
             device: &self.devices.names,
-            weights: None,
+            weights,
+            origin,
             data: DataReport::of(self.data),
             training,
         };

@@ -274,7 +274,7 @@ fn circumstances(run: &Run) -> String {
     rows.push((
         "training",
         match training("epochs").as_str() {
-            "" => "unknown: these are weights alone".to_string(),
+            "" => run.document.as_ref().and_then(Report::origin).unwrap_or_default(),
             number => format!("{number} {epochs}, batches of {}", training("batch_size")),
         },
     ));

@@ -110,12 +110,15 @@ fn about(run: &Run) -> String {
     let loss = Some(setting("/training/loss/kind")).filter(|loss| !loss.is_empty());
     let mut text = format!(
         "{} on {}, {}, seed {}; {}.\n\n",
-        loss.unwrap_or_else(|| "Unknown training".to_string()),
+        loss.unwrap_or_else(|| "Weights alone".to_string()),
         setting("/data/name"),
         setting("/model/kind"),
         setting("/seed"),
         plain(&run.state())
     );
+    if let Some(origin) = run.document.as_ref().and_then(Report::origin) {
+        let _ = writeln!(text, "Weights {}.\n", plain(&origin));
+    }
     if let Some((level, sentences)) = run.document.as_ref().and_then(Report::verdict) {
         let _ = writeln!(text, "**Verdict: {level}.** {}\n", plain(&sentences.join("; ")));
     }

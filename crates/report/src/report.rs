@@ -13,6 +13,7 @@ use neokd_evaluate::{Bits, Error, Evaluation, ImageOutcomes, PerImage, Scored, f
 use neokd_model::policy::Policy;
 use neokd_model::{Backbone, ExitCost, MultiExit};
 use neokd_train::RunConfig;
+use neokd_train::run::origin::Origin;
 use neokd_train::run::progress::Progress;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -42,6 +43,9 @@ pub struct Report {
     /// File and SHA-256 of the weights, of weights alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weights: Option<[String; 2]>,
+    /// Where they come from, of weights alone, if their file says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Origin>,
     /// The images.
     pub data: DataReport,
     /// Cumulative cost of each exit for one image.
@@ -231,6 +235,8 @@ pub struct About<'a> {
     pub device: &'a str,
     /// File and SHA-256 of the weights, of weights alone.
     pub weights: Option<[String; 2]>,
+    /// Where they come from, of weights alone, if their file says so.
+    pub origin: Option<Origin>,
     /// The images.
     pub data: DataReport,
     /// How far training went.
@@ -283,6 +289,15 @@ impl DataReport {
 }
 
 impl Report {
+    /// Where the weights come from, in a sentence; nothing of a run, whose configuration is in the report.
+    pub fn origin(&self) -> Option<String> {
+        match (&self.origin, &self.weights) {
+            (Some(origin), _) => Some(origin.to_string()),
+            (None, Some(_)) => Some("how the weights were trained is not known: their file does not say".to_string()),
+            (None, None) => None,
+        }
+    }
+
     /// Puts what an evaluation found and its circumstances together.
     pub fn new<M: MultiExit>(evaluation: &Evaluation<'_, M>, scored: &Scored, about: About<'_>) -> Self {
         let (costs, clean) = (evaluation.model.costs(), &scored.clean);
@@ -305,6 +320,7 @@ impl Report {
             config: about.config,
             device: about.device.to_string(),
             weights: about.weights,
+            origin: about.origin,
             data: about.data,
             training: about.training.cloned(),
             n: scored.labels.len() as u64,

@@ -18,6 +18,7 @@ pub fn render(report: &Report) -> String {
     let name = report.config.pointer("/data/name").and_then(|name| name.as_str()).unwrap_or("unknown data");
     let weights = report.weights.as_ref().map(|[file, _]| format!(", weights {file}")).unwrap_or_default();
     let mut text = format!("Accuracy in % on {} {name} test images{weights}, seed {}", report.n, report.seed);
+    text += &report.origin().map(|origin| format!("\nweights {origin}")).unwrap_or_default();
     text += &deployed(report);
     let mut radii: Vec<(String, Vec<&AttackReport>)> = Vec::new();
     for attack in &report.attacks {

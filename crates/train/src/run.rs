@@ -3,5 +3,6 @@
 pub mod best;
 pub mod checkpoint;
 pub mod metrics;
+pub mod origin;
 pub mod progress;
 pub mod run_dir;

@@ -32,6 +32,7 @@ pub(crate) fn main() -> Result<(), Box<dyn std::error::Error>> {
         config: config_of_run(&config, true)?,
         device: "cpu",
         weights: None,
+        origin: None,
         data: DataReport::of(&data),
         training: None,
     };

@@ -18,6 +18,7 @@ use neokd_train::run::checkpoint::Contents;
 use super::progress::{watched, watched_from};
 use super::{DataFlag, DeviceFlag, Output, norm};
 use crate::device;
+use crate::session::OnFile;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -102,7 +103,7 @@ pub(super) struct Args {
 pub(super) fn run(args: Args, out: &mut Output) -> Result<(), Error> {
     args.out.as_deref().map_or(Ok(()), |path| files::refuse_existing("--out", path))?;
     let (device, device_name) = device::open(args.device.device)?;
-    let (config, network, digest) = open(&args.weights, &device)?;
+    let (config, network, OnFile { name, origin }) = open(&args.weights, &device)?;
     let model = Frozen::new(&network);
     let policy = deployed(&args, network.exits())?;
     let runs = runs(&args, &network, policy.as_ref())?;
@@ -122,14 +123,15 @@ pub(super) fn run(args: Args, out: &mut Output) -> Result<(), Error> {
     let scored = match &args.journal {
         None => watched(&evaluation)?,
         Some(path) => {
-            let about = (device_name.as_str(), digest.as_str(), sources.digests.as_slice());
+            let about = (device_name.as_str(), name[1].as_str(), sources.digests.as_slice());
             go_on(&evaluation, about, path, (!args.json).then_some(&mut *out))?
         }
     };
     let about = About {
         config: config_of_weights(&config, images.name(), args.seed)?,
         device: &device_name,
-        weights: Some([args.weights.display().to_string(), digest]),
+        weights: Some(name),
+        origin,
         data: DataReport { provenance: None, split: None, test_digest: images.digest() },
         training: None,
     };
@@ -164,11 +166,14 @@ pub(super) fn go_on(
     watched_from(evaluation, &mut journal, &Stop::on_signal()?)
 }
 
-/// A network, and the SHA-256 of its file.
-fn open(path: &Path, device: &Device) -> Result<(ModelConfig, Network, String), Error> {
+/// A network and what is known of its file.
+pub(super) fn open(path: &Path, device: &Device) -> Result<(ModelConfig, Network, OnFile), Error> {
     let bytes = files::read(path)?;
-    let (config, network) = Contents::decode(path, &bytes)?.network(device)?;
-    Ok((config, network, neokd_datasets::sha256_hex(&bytes)))
+    let contents = Contents::decode(path, &bytes)?;
+    let name = [path.display().to_string(), neokd_datasets::sha256_hex(&bytes)];
+    let on_file = OnFile { name, origin: contents.origin().cloned() };
+    let (config, network) = contents.network(device)?;
+    Ok((config, network, on_file))
 }
 
 fn deployed(args: &Args, exits: usize) -> Result<Option<Policy>, Error> {
@@ -222,7 +227,7 @@ impl Sources {
                 digests.push(None);
                 continue;
             };
-            let (_, network, digest) = open(path, device)?;
+            let (_, network, OnFile { name: [_, digest], .. }) = open(path, device)?;
             let takes = |network: &Network| (network.input_shape(), network.classes());
             if takes(&network) != takes(target) {
                 return Err(Error::Config(format!(

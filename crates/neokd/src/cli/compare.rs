@@ -15,7 +15,7 @@ use neokd_train::training::methods::Method;
 use super::progress::watched;
 use super::{DataFlag, DeviceFlag, Output, train};
 use crate::device::Devices;
-use crate::session::{self, Data, Session, Trained, Trial};
+use crate::session::{self, Data, Session, Subject, Trained, Trial};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -126,7 +126,7 @@ impl Bench<'_> {
         }
         say("evaluating")?;
         let trial = Trial::of(config, &targets(config.model.exits()));
-        let (report, _) = session.evaluate(&network, &trial, Some(&training), &mut |evaluation| watched(evaluation))?;
+        let (report, _) = session.evaluate(&network, &trial, Subject::Run(Some(&training)), &mut |evaluation| watched(evaluation))?;
         session.deliver(&run, &network, &trial, &report)?;
         Run::read(run.folder())
     }

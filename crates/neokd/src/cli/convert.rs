@@ -7,6 +7,7 @@ use neokd_model::weights::{self, Metadata, PytorchWeights};
 use neokd_model::{ModelConfig, Network};
 use neokd_train::model_file;
 use neokd_train::run::checkpoint;
+use neokd_train::run::origin::Origin;
 
 use super::Output;
 use crate::device;
@@ -77,7 +78,12 @@ pub(super) fn run(args: Args, out: &mut Output) -> Result<(), Error> {
     }
     let count = read.tensors.len();
     let network = weights::from_pytorch(&config, read.tensors, &device).map_err(fail())?;
-    let bytes = weights::encode_network(&config, &network).map_err(Error::weights(&args.out))?;
+    let origin = Origin::Converted {
+        file: args.from.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        sha256: neokd_datasets::sha256_hex(&files::read(&args.from)?),
+        key: read.key,
+    };
+    let bytes = origin.encode(&config, &network).map_err(Error::weights(&args.out))?;
     files::write_atomically(&args.out, &bytes)?;
     out.line(&format!("{}: {count} tensors, every one accounted for", args.out.display()))
 }

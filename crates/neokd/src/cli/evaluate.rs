@@ -9,17 +9,16 @@ use neokd_evaluate::dynamic::ExitAnswers;
 use neokd_evaluate::run::{AttackName, Run, plan};
 use neokd_evaluate::{Error, files, policy_file};
 use neokd_model::{Frozen, MultiExit, Network, weights};
-use neokd_report::report::TrainingReport;
 use neokd_train::RunConfig;
-use neokd_train::run::checkpoint::{self, Contents};
+use neokd_train::run::checkpoint::Contents;
 use neokd_train::run::progress::Progress;
 use neokd_train::run::run_dir::RunDir;
 
-use super::attack::{Sources, go_on};
+use super::attack::{self, Sources, go_on};
 use super::progress::{image_bar, watched};
 use super::{DataFlag, DeviceFlag, Output, norm};
 use crate::device::Devices;
-use crate::session::{self, Deployment, Session, Trial};
+use crate::session::{self, Deployment, OnFile, Session, Subject, Trial};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -109,19 +108,21 @@ pub(super) struct Args {
 pub(super) fn run(args: Args, out: &mut Output) -> Result<(), Error> {
     args.save_adversarial.as_deref().map_or(Ok(()), |path| files::refuse_existing("--save-adversarial", path))?;
     let devices = Devices::open(&[args.device.device])?;
-    let (mut config, network, progress) = open(&args, &devices.first)?;
+    let (mut config, network, source) = open(&args, &devices.first)?;
     adjust(&mut config, &args)?;
     let data = session::load(&config, &|| args.data.folder())?;
     let session = Session { config: &config, data: &data, devices: &devices };
-    let training = progress.map(|progress| {
-        let planned_steps = session.length().steps();
-        let patience = config.validation.patience;
-        let gave_up = patience > 0 && progress.best.is_some_and(|best| best.looks_since >= patience);
-        TrainingReport { complete: gave_up || progress.step >= planned_steps, planned_steps, progress }
-    });
+    let training = match &source {
+        Opened::Run(progress) => Some(session.so_far(progress)),
+        Opened::File(_) => None,
+    };
+    let subject = match source {
+        Opened::Run(_) => Subject::Run(training.as_ref()),
+        Opened::File(on_file) => Subject::File(on_file),
+    };
     let (trial, digests) = trial(&args, &session, &network)?;
     let journal = journal(&args);
-    let (report, scored) = session.evaluate(&network, &trial, training.as_ref(), &mut |evaluation| {
+    let (report, scored) = session.evaluate(&network, &trial, subject, &mut |evaluation| {
         let Some(path) = &journal else { return watched(evaluation) };
         let encoded = weights::encode_network(&config.model, &network);
         let digest = neokd_datasets::sha256_hex(&encoded.map_err(|error| Error::Config(error.to_string()))?);
@@ -281,9 +282,13 @@ fn slowdown(config: &RunConfig) -> Attack {
     Attack::new(Objective::Average, Slowdown::like(like, SlowdownGoal::Slow))
 }
 
-type Opened = (RunConfig, Network, Option<Progress>);
+/// What is evaluated.
+enum Opened {
+    Run(Progress),
+    File(OnFile),
+}
 
-fn open(args: &Args, device: &Device) -> Result<Opened, Error> {
+fn open(args: &Args, device: &Device) -> Result<(RunConfig, Network, Opened), Error> {
     if !args.source.exists() {
         return Err(Error::Config(format!(
             "{}: no such file or directory; give a run directory, a checkpoint or a weights file",
@@ -303,15 +308,15 @@ fn open(args: &Args, device: &Device) -> Result<Opened, Error> {
         contents.check_network(&config)?;
         let progress = contents.progress()?.clone();
         let network = chosen(args.network, contents, &run, &config, device)?;
-        return Ok((config, network, Some(progress)));
+        return Ok((config, network, Opened::Run(progress)));
     }
-    let (model, network) = checkpoint::load_network(&args.source, device)?;
+    let (model, network, on_file) = attack::open(&args.source, device)?;
     let mut config = match &args.config {
         Some(name) => RunConfig::load(name, &[])?,
         None => config_around(&args.source)?,
     };
     config.model = model;
-    Ok((config, network, None))
+    Ok((config, network, Opened::File(on_file)))
 }
 
 /// The configuration of the run directory that a file is in, or in a folder of.

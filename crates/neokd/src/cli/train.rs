@@ -14,7 +14,7 @@ use neokd_train::training::plan::{Plan, human};
 use super::progress::{TrainingBar, watched};
 use super::{DataFlag, DeviceFlag, Output};
 use crate::device::{DeviceChoice, Devices};
-use crate::session::{self, Session, Trained, Trial};
+use crate::session::{self, Session, Subject, Trained, Trial};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -81,7 +81,7 @@ pub(super) fn run(args: Args, out: &mut Output) -> Result<(), Error> {
     }
     let Trained { network, training } = with_bar(&session, &run, &mut state, &Stop::on_signal()?)?;
     let trial = Trial::of(&config, &[Objective::Average, Objective::MaxAverage]);
-    let (report, _) = session.evaluate(&network, &trial, Some(&training), &mut |evaluation| watched(evaluation))?;
+    let (report, _) = session.evaluate(&network, &trial, Subject::Run(Some(&training)), &mut |evaluation| watched(evaluation))?;
     session.deliver(&run, &network, &trial, &report)?;
     if args.json {
         return out.line(&report.to_json()?);

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::RunConfig;
 use crate::options::predictions::Predictions;
+use crate::run::origin::{Origin, Recipe};
 use crate::run::progress::Progress;
 use crate::training::optimizer::{Optimizer, OptimizerState};
 
@@ -145,6 +146,7 @@ pub struct Contents<B = ModelConfig> {
     path: PathBuf,
     model: B,
     weights: TensorMap,
+    origin: Option<Origin>,
     training: Option<Saved>,
 }
 
@@ -174,6 +176,7 @@ impl<B: Backbone> Contents<B> {
         let unfit = |why: String| Error::Checkpoint { file: path.to_path_buf(), why };
         let (mut tensors, metadata) = weights::decode(bytes).map_err(Error::weights(path))?;
         let model = weights::read_model(&metadata).map_err(Error::weights(path))?;
+        let mut origin = Origin::read(&metadata).map_err(Error::weights(path))?;
         let training = match metadata.get(PROGRESS_KEY) {
             None => None,
             Some(text) => {
@@ -184,6 +187,10 @@ impl<B: Backbone> Contents<B> {
                         header.schema
                     )));
                 }
+                if let Some(config) = metadata.get(CONFIG_KEY) {
+                    let config = RunConfig::<B>::from_toml(&path.display().to_string(), config, &[])?;
+                    origin = Some(Origin::Trained(Recipe::of(&config, header.progress.step)?));
+                }
                 Some(Saved {
                     header,
                     optimizer: take(&mut tensors, "optimizer/"),
@@ -193,12 +200,17 @@ impl<B: Backbone> Contents<B> {
             }
         };
         let weights = if training.is_some() { take(&mut tensors, "model/") } else { tensors };
-        Ok(Self { path: path.to_path_buf(), model, weights, training })
+        Ok(Self { path: path.to_path_buf(), model, weights, origin, training })
     }
 
     /// The network's configuration.
     pub fn model(&self) -> &B {
         &self.model
+    }
+
+    /// Where the weights come from, if the file says so.
+    pub fn origin(&self) -> Option<&Origin> {
+        self.origin.as_ref()
     }
 
     /// How far the run had come when this checkpoint was written.

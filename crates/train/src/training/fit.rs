@@ -16,13 +16,14 @@ use neokd_datasets::{DataSplits, Images};
 use neokd_distill::{Draw, ExitLoss, LossInput, LossTerms, Memory};
 use neokd_evaluate::Error;
 use neokd_evaluate::Evaluation;
+use neokd_evaluate::accuracy::Versions;
 use neokd_evaluate::batches::{self, Batches, LabelledBatch};
 use neokd_evaluate::images::Source;
 use neokd_evaluate::interval::Share;
 use neokd_evaluate::run::Run;
 use neokd_evaluate::seeds::{Purpose, key};
 use neokd_evaluate::stop::Stop;
-use neokd_model::{Backbone, Frozen, ModelConfig, MultiExit, weights};
+use neokd_model::{Backbone, Frozen, ModelConfig, MultiExit};
 
 use crate::RunConfig;
 use crate::config::PassesConfig;
@@ -34,6 +35,7 @@ use crate::run::best::Best;
 use crate::run::best::ValidationRecord;
 use crate::run::checkpoint::TrainingState;
 use crate::run::metrics::{MetricsLog, StepRecord, TermRecord, TransferRecord};
+use crate::run::origin::{Origin, Recipe};
 use crate::run::progress::Progress;
 use crate::run::run_dir::RunDir;
 use crate::training::clip::clip;
@@ -133,6 +135,18 @@ impl<'a, B: Backbone> Fit<'a, B> {
     /// parts, so the number of devices is part of what is trained.
     pub fn with_replicas(self, replicas: Vec<Device>) -> Self {
         Self { replicas, ..self }
+    }
+
+    /// What the weights of this run come from, after so many steps.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if JSON cannot hold the configuration.
+    pub fn origin(&self, steps: u64) -> Result<Origin, Error> {
+        Ok(Origin::Trained(Recipe {
+            training_digest: Some(self.training_images.digest()),
+            versions: Some(Versions::current()),
+            ..Recipe::of(self.config, steps)?
+        }))
     }
 
     /// How long the run is.
@@ -481,7 +495,8 @@ impl<'a, B: Backbone> Fit<'a, B> {
             return Ok(());
         }
         let path = run.best_path();
-        let bytes = weights::encode_network(&self.config.model, state.judged()).map_err(Error::weights(&path))?;
+        let origin = self.origin(look.step)?;
+        let bytes = origin.encode(&self.config.model, state.judged()).map_err(Error::weights(&path))?;
         neokd_evaluate::files::write_atomically(&path, &bytes)
     }
 

@@ -1,0 +1,135 @@
+//! Where weights come from, as the header of their file says, so that a number about them can say it too.
+
+use neokd_evaluate::Error;
+use neokd_evaluate::accuracy::Versions;
+use neokd_model::Backbone;
+use neokd_model::weights::{self, Metadata, WeightsError};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::RunConfig;
+
+/// Key of the header entry: JSON of [`Origin`].
+const KEY: &str = "neokd.origin";
+
+/// Where weights come from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "how", rename_all = "kebab-case")]
+pub enum Origin {
+    /// A training run.
+    Trained(Recipe),
+    /// `neokd convert`; how they were trained is not known.
+    Converted {
+        /// Name of the file, without its folder.
+        file: String,
+        /// SHA-256 of the file.
+        sha256: String,
+        /// The entry of the file that holds the weights; empty for the whole file.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        key: String,
+    },
+}
+
+/// What a training run did.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Recipe {
+    /// The configuration, seed included; without the folder of the images, which is of one machine.
+    pub config: Value,
+    /// SHA-256 of the training images and labels ([`Images::digest`](neokd_datasets::Images::digest)); a checkpoint does
+    /// not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub training_digest: Option<String>,
+    /// What computed it; a checkpoint does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub versions: Option<Versions>,
+    /// Steps that were done.
+    pub steps: u64,
+}
+
+impl Recipe {
+    /// Of so many steps of a run.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if JSON cannot hold the configuration.
+    pub fn of<B: Backbone>(config: &RunConfig<B>, steps: u64) -> Result<Self, Error> {
+        let unwritable =
+            |error| Error::Config(format!("the configuration cannot be written as JSON: {error}; leave out what is new"));
+        let mut config = serde_json::to_value(config).map_err(unwritable)?;
+        if let Some(data) = config.get_mut("data").and_then(Value::as_object_mut) {
+            data.remove("path");
+        }
+        Ok(Self { config, training_digest: None, versions: None, steps })
+    }
+
+    fn text(&self, pointer: &str) -> String {
+        match self.config.pointer(pointer) {
+            Some(Value::String(text)) => text.clone(),
+            Some(value) => value.to_string(),
+            None => "?".to_string(),
+        }
+    }
+}
+
+impl Origin {
+    /// Bytes of a weights file that says where its weights come from.
+    ///
+    /// # Errors
+    /// As [`weights::collect`] and [`weights::encode`]; [`WeightsError::Header`] if JSON cannot hold the origin.
+    pub fn encode<B: Backbone>(&self, model: &B, network: &B::Network) -> Result<Vec<u8>, WeightsError> {
+        let origin = serde_json::to_string(self).map_err(|error| unfit(&error))?;
+        let header = [(weights::MODEL_KEY.to_string(), weights::model_toml(model)?), (KEY.to_string(), origin)];
+        weights::encode(&weights::collect(network)?, &Metadata::from(header))
+    }
+
+    /// What a header says; nothing, if it says nothing.
+    ///
+    /// # Errors
+    /// [`WeightsError::Header`] if it cannot be understood.
+    pub fn read(header: &Metadata) -> Result<Option<Self>, WeightsError> {
+        header.get(KEY).map(|text| serde_json::from_str(text).map_err(|error| unfit(&error))).transpose()
+    }
+}
+
+/// In one sentence.
+impl std::fmt::Display for Origin {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Trained(recipe) => {
+                let [loss, data, seed] = ["/training/loss/kind", "/data/name", "/seed"].map(|at| recipe.text(at));
+                write!(out, "trained by {loss} on {data}, seed {seed}, {} steps", recipe.steps)?;
+                recipe.versions.iter().try_for_each(|versions| write!(out, ", with neokd {}", versions.neokd))
+            }
+            Self::Converted { file, sha256, key } => {
+                let entry = if key.is_empty() { String::new() } else { format!(", entry {key}") };
+                write!(out, "converted from {file}{entry}, SHA-256 {sha256}; how they were trained is not known")
+            }
+        }
+    }
+}
+
+fn unfit(why: &dyn std::fmt::Display) -> WeightsError {
+    WeightsError::Header { key: KEY.to_string(), why: why.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_weights_file_says_where_it_comes_from_and_not_where_the_images_lay() {
+        let set = ["data.path=\"/home/somebody/images\"".to_string(), "data.name=\"mine\"".to_string()];
+        let config = RunConfig::load("mnist-quick", &set).unwrap();
+        let recipe = Recipe { versions: Some(Versions::current()), ..Recipe::of(&config, 7).unwrap() };
+        let converted =
+            Origin::Converted { file: "a.pth".into(), sha256: "0".repeat(64), key: "ema".into() };
+        for origin in [Origin::Trained(recipe), converted] {
+            let model = &config.model;
+            let bytes = origin.encode(model, &model.init(1, &burn::tensor::Device::flex())).unwrap();
+            assert!(!String::from_utf8_lossy(&bytes).contains("somebody"));
+            assert_eq!(Origin::read(&weights::decode(&bytes).unwrap().1).unwrap(), Some(origin));
+        }
+        assert_eq!(Origin::read(&Metadata::new()).unwrap(), None);
+        let later = Metadata::from([(KEY.to_string(), "{\"how\": \"grown\"}".to_string())]);
+        assert!(Origin::read(&later).unwrap_err().to_string().contains("neokd.origin"));
+    }
+}
