@@ -55,7 +55,18 @@ fn weights_say_where_they_come_from_and_every_report_repeats_it() {
     fs::copy(run.join("weights.safetensors"), &moved).unwrap();
     let attack = |weights: &Path, more: &[&str]| {
         let mut command = neokd();
-        command.args(["attack", "--attack", "fgsm", "--epsilon", "0.1", "--images", "4", "--data", "mnist", "--weights"]);
+        command.args([
+            "attack",
+            "--attack",
+            "fgsm",
+            "--epsilon",
+            "0.1",
+            "--images",
+            "4",
+            "--data",
+            "mnist",
+            "--weights",
+        ]);
         command.arg(weights).args(more).output().unwrap()
     };
     let by = "trained by ard on mnist, seed 7, 4 steps";

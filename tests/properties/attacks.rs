@@ -3,8 +3,12 @@
 use burn::tensor::Device;
 use neokd_attack::{
     Aim, Apgd, ApgdCe, ApgdMargin, ApgdT, Attack, AttackError, Audit, AutoAttack, Batch, Criterion, Knobs, Loss, Norm,
-    Objective, Pgd, Scenario, Search, Slowdown, SlowdownGoal, Threat, cross_entropy, run, run_all,
+    Objective, Pgd, Scenario, Search, Slowdown, SlowdownGoal, Threat, cross_entropy, run,
 };
+use neokd_datasets::Images;
+use neokd_evaluate::Evaluation;
+use neokd_evaluate::attack_run::AttackRun;
+use neokd_evaluate::images::Source;
 use neokd_model::{Frozen, MultiExit, SmallCnnConfig, weights};
 
 use crate::cases::{batch, from_host, host, network, part};
@@ -101,23 +105,27 @@ fn the_average_is_broken_where_the_mean_cross_entropy_says_so() {
 }
 
 #[test]
-fn attacks_that_share_searches_find_the_same_bits_as_alone() {
+fn runs_that_share_searches_find_the_same_bits_as_alone() {
     let device = Device::flex();
-    let frozen = Frozen::new(&network(&device));
-    let (images, threat) = (batch(5, &device), Threat::linf(0.1));
-    let attacks = [Objective::MaxAverage, Objective::Average, Objective::Single(0), Objective::Single(1)]
-        .map(|objective| Attack::new(objective, pgd(3)));
-    let scenario = Scenario::new(&frozen, &images, &threat, 9);
-    let together = run_all(&scenario, &attacks).unwrap();
-    for (attack, outcome) in attacks.iter().zip(&together) {
-        let alone = run(&scenario, attack).unwrap();
-        assert_eq!(host(&alone.adversarial.pixels), host(&outcome.adversarial.pixels), "{}", attack.objective);
+    let frozen = Frozen::new(&SmallCnnConfig::default().init(11, &device));
+    let data = neokd_datasets::load("mnist", std::path::Path::new("")).unwrap();
+    let images = Source::from(&data.test as &dyn Images);
+    let runs = [Objective::MaxAverage, Objective::Average, Objective::Single(0), Objective::Single(1)]
+        .map(|objective| AttackRun::of(&Attack::new(objective, pgd(3)), &Threat::linf(0.1)));
+    let evaluate = |runs: &[AttackRun]| {
+        let whole = Evaluation::new(&frozen, &images, runs, 9, &device);
+        Evaluation { count: 5, keep_pixels: true, ..whole }.run().unwrap().runs
+    };
+    for (run, together) in runs.iter().zip(evaluate(&runs)) {
+        let alone = evaluate(std::slice::from_ref(run)).remove(0);
+        assert!(!alone.pixels.is_empty());
+        assert_eq!(alone.pixels, together.pixels, "{}", run.objective());
         // A single attack is a part of max-average: it is judged, not searched for again.
-        let backward = match attack.objective {
+        let backward = match run.target {
             Objective::Single(_) => 0,
-            _ => alone.adversarial.passes.backward,
+            _ => alone.passes.backward,
         };
-        assert_eq!(outcome.adversarial.passes.backward, backward, "{}", attack.objective);
+        assert_eq!(together.passes.backward, backward, "{}", run.objective());
     }
 }
 

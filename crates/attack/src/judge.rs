@@ -14,5 +14,5 @@ pub use autoattack::{AutoAttack, Fate, Spent, Standing};
 pub use checks::{Check, Diagnostics, Effort, Level, Reason, Verdict, share_broken};
 pub use max_average::max_average;
 pub use own_objective::{Start, perturb_on};
-pub use run::{Adversarial, Outcome, perturb, run, run_all};
+pub use run::{Adversarial, Outcome, perturb, run};
 pub use transfer::Transfer;

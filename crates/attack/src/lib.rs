@@ -36,7 +36,7 @@ pub use batch::{Batch, row_numbers};
 pub use error::AttackError;
 pub use judge::{
     Adversarial, Audit, AutoAttack, Check, Diagnostics, Effort, Fate, Level, Outcome, Reason, Spent, Standing, Start,
-    Transfer, Verdict, max_average, perturb, perturb_on, run, run_all, share_broken,
+    Transfer, Verdict, max_average, perturb, perturb_on, run, share_broken,
 };
 pub use objective::aim::Aim;
 pub use objective::criterion::Criterion;

@@ -16,8 +16,8 @@ use neokd_datasets::{Values, encode_safetensors};
 use serde::Serialize;
 use serde_json::json;
 
+use crate::attack_run::AttackRun;
 use crate::outcome::ImageOutcomes;
-use crate::run::Run;
 use crate::{Error, files};
 
 const KEY: &str = "neokd.attack";
@@ -44,7 +44,7 @@ pub struct About {
 
 impl About {
     /// Of a run and what it found.
-    pub fn of(run: &Run, found: &ImageOutcomes) -> Self {
+    pub fn of(run: &AttackRun, found: &ImageOutcomes) -> Self {
         let exits = found.whole.right.len();
         Self {
             attack: run.name.to_string(),

@@ -171,7 +171,9 @@ mod tests {
             efficacy(&left, costs)
         };
         let mnist = Frozen::new(&SmallCnnConfig::default().init(0, &Device::flex())).costs();
-        let cifar100 = Frozen::new(&MsdNetConfig { blocks: 7, classes: 100, ..MsdNetConfig::default() }.init(0, &Device::flex())).costs();
+        let cifar100 =
+            Frozen::new(&MsdNetConfig { blocks: 7, classes: 100, ..MsdNetConfig::default() }.init(0, &Device::flex()))
+                .costs();
         assert!((nobody_early(&mnist) - 0.117).abs() < 5e-4, "{}", nobody_early(&mnist));
         assert!((nobody_early(&cifar100) - 0.059).abs() < 5e-4, "{}", nobody_early(&cifar100));
         // A triangle and two trapezia.

@@ -12,11 +12,11 @@ use neokd_model::policy::Policy;
 use neokd_model::{Frozen, MultiExit};
 
 use crate::Error;
+use crate::attack_run::{AttackRun, Searches};
 use crate::batches::LabelledBatch;
 use crate::images::{Looked, Source};
 use crate::journal::{Header, Journal, RunHeader, SCHEMA};
 use crate::outcome::ImageOutcomes;
-use crate::run::{Run, Searches};
 use crate::seeds::{Purpose, key};
 use crate::stop::Stop;
 
@@ -25,7 +25,7 @@ pub struct Evaluation<'a, M> {
     /// The network.
     pub model: &'a Frozen<M>,
     /// The runs, small radii first.
-    pub runs: &'a [Run],
+    pub runs: &'a [AttackRun],
     /// Where `transfer-from` makes its images: one network per such run, by its place in `runs`; empty if there is none.
     pub sources: &'a [Option<Frozen<M>>],
     /// Exit policies that every image is shown to.
@@ -90,7 +90,13 @@ pub enum Progress {
 
 impl<'a, M: MultiExit> Evaluation<'a, M> {
     /// Of all images, in batches of 100, with the key of test images, without a policy and without a verdict.
-    pub fn new(model: &'a Frozen<M>, images: &'a Source<'a>, runs: &'a [Run], seed: u64, device: &'a Device) -> Self {
+    pub fn new(
+        model: &'a Frozen<M>,
+        images: &'a Source<'a>,
+        runs: &'a [AttackRun],
+        seed: u64,
+        device: &'a Device,
+    ) -> Self {
         Self {
             model,
             runs,
@@ -151,7 +157,7 @@ impl<'a, M: MultiExit> Evaluation<'a, M> {
     /// What a journal of it begins with, on a device and for weights of these names; `sources` are the digests of the
     /// networks that transfers are from.
     pub fn header(&self, device: &str, weights: &str, sources: &[Option<String>]) -> Header {
-        let run = |(at, run): (usize, &Run)| RunHeader {
+        let run = |(at, run): (usize, &AttackRun)| RunHeader {
             attack: run.name.to_string(),
             from: sources.get(at).cloned().flatten(),
             objective: run.objective(),

@@ -21,6 +21,7 @@
 
 pub mod accuracy;
 pub mod adversarial_file;
+pub mod attack_run;
 pub mod batches;
 mod bits;
 pub mod dynamic;
@@ -34,7 +35,6 @@ pub mod journal;
 mod outcome;
 pub mod policy_file;
 pub mod reliability;
-pub mod run;
 pub mod seeds;
 pub mod stop;
 mod verdict;

@@ -8,12 +8,12 @@ use neokd_model::{ExitCost, Frozen, MultiExit};
 use serde::{Deserialize, Serialize};
 
 use crate::accuracy::Accuracy;
+use crate::attack_run::Attacked;
 use crate::batches::LabelledBatch;
 use crate::bits::Bits;
 use crate::dynamic::Dynamic;
 use crate::interval::Share;
 use crate::reliability::Calibration;
-use crate::run::Attacked;
 use crate::{Error, dynamic};
 
 /// What a run did to some images.

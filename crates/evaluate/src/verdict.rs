@@ -7,11 +7,11 @@ use neokd_attack::{Batch, Criterion, Diagnostics, Effort, Objective, Scenario, S
 use neokd_model::MultiExit;
 
 use crate::Error;
+use crate::attack_run::{AttackRun, Kind};
 use crate::bits::Bits;
 use crate::evaluation::{Checked, Evaluation, Progress};
 use crate::journal::{Journal, Signs};
 use crate::outcome::ImageOutcomes;
-use crate::run::{Kind, Run};
 use crate::seeds::{Purpose, key};
 use crate::stop::Stop;
 
@@ -73,7 +73,7 @@ impl<M: MultiExit> Evaluation<'_, M> {
     /// The runs that have a verdict: the first at every radius on every objective; slow-downs, which are not
     /// about answers, only where there is nothing else.
     fn checked_runs(&self) -> Vec<usize> {
-        let about_answers = |run: &Run| run.kind() != Kind::Slowdown;
+        let about_answers = |run: &AttackRun| run.kind() != Kind::Slowdown;
         let any = self.runs.iter().any(about_answers);
         let mut firsts: Vec<usize> = Vec::new();
         for (at, run) in self.runs.iter().enumerate().filter(|(_, run)| !any || about_answers(run)) {
@@ -87,7 +87,7 @@ impl<M: MultiExit> Evaluation<'_, M> {
     fn measure(&self, run: usize, batch: &Batch) -> Result<Signs, Error> {
         let started = Instant::now();
         let about = &self.runs[run];
-        let steps = self.runs.iter().filter(|other| other.is_checked_as(about)).map(Run::gradient_steps).max();
+        let steps = self.runs.iter().filter(|other| other.is_checked_as(about)).map(AttackRun::gradient_steps).max();
         let effort = Effort::for_attack_of(steps.unwrap_or(0));
         let (criterion, key) = (about.criterion(self.policy())?, key(self.seed, Purpose::Evaluation, 1));
         let signs = Diagnostics::measure(&Scenario::new(self.model, batch, &about.threat, key), &criterion, effort)?;

@@ -29,8 +29,8 @@ use neokd_distill::{Draw, ExitLoss, LossInput};
 use neokd_evaluate::batches::{self, LabelledBatch};
 use neokd_model::{Frozen, MultiExit, Network};
 use neokd_train::RunConfig;
+use neokd_train::training::dry_run;
 use neokd_train::training::optimizer::Optimizer;
-use neokd_train::training::plan;
 use serde::{Deserialize, Serialize};
 
 /// Speed and memory of inference, attack and training steps.
@@ -175,13 +175,13 @@ fn measure(network: &str, args: &Args) -> Result<Figures, Box<dyn Error>> {
             // The first round warms up, and says how many steps a turn has.
             let counts = round > 0;
             let steps = steps_of_turn.get(arm).copied().unwrap_or(1);
-            plan::forget_peak();
+            dry_run::forget_peak();
             let (started, processor) = (Instant::now(), processor_seconds());
             (0..steps).for_each(|_| step());
             device.sync().map_err(|error| format!("{error:?}"))?;
             let seconds = started.elapsed().as_secs_f64() / steps as f64;
             if counts {
-                let figures = note(&mut own, arm, seconds, plan::resident());
+                let figures = note(&mut own, arm, seconds, dry_run::resident());
                 let spent = processor.zip(processor_seconds()).map(|(before, now)| (now - before) / steps as f64);
                 figures.processor_seconds.extend(spent);
             } else {

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use burn::tensor::Device;
 use neokd_attack::{Attack, Objective};
 use neokd_datasets::{DataSplits, Images, Storage, TreeOptions};
+use neokd_evaluate::attack_run::AttackRun;
 use neokd_evaluate::examples::{self, Examples};
 use neokd_evaluate::images::Source;
-use neokd_evaluate::run::Run;
 use neokd_evaluate::seeds::{Purpose, key};
 use neokd_evaluate::stop::Stop;
 use neokd_evaluate::{Error, Evaluation, Scored, files};
@@ -15,7 +15,7 @@ use neokd_model::policy::Policy;
 use neokd_model::{Frozen, Network};
 use neokd_report::card;
 use neokd_report::report::{About, DataReport, Report, TrainingReport, config_of_run};
-use neokd_report::run::Run as RunOnDisk;
+use neokd_report::run::Run;
 use neokd_train::RunConfig;
 use neokd_train::run::checkpoint::{self, TrainingState};
 use neokd_train::run::origin::Origin;
@@ -83,7 +83,7 @@ impl Deployment {
 #[derive(Default)]
 pub struct Trial {
     /// The attacks.
-    pub runs: Vec<Run>,
+    pub runs: Vec<AttackRun>,
     /// The exit policies that it is scored under.
     pub deployment: Deployment,
     /// Networks that transfers are from, by the place of their runs; may be empty.
@@ -145,7 +145,7 @@ impl Trial {
     /// The attack of a configuration on each of some objectives.
     pub fn of(config: &RunConfig, objectives: &[Objective]) -> Self {
         let on = |objective: &Objective| {
-            Run::of(&config.evaluation.attack.clone().with_objective(*objective), &config.threat)
+            AttackRun::of(&config.evaluation.attack.clone().with_objective(*objective), &config.threat)
         };
         Self { runs: objectives.iter().map(on).collect(), ..Self::default() }
     }
@@ -226,7 +226,7 @@ impl Session<'_> {
                 let network = checkpoint::load_network(&run.best_path(), device)?.1;
                 (network, progress.best.map_or(progress.step, |best| best.step))
             }
-            false => (state.judged().clone(), progress.step),
+            false => (state.for_evaluation().clone(), progress.step),
         };
         let path = run.weights_path();
         let bytes = fit.origin(steps)?.encode(&self.config.model, &network).map_err(Error::weights(&path))?;
@@ -272,7 +272,7 @@ impl Session<'_> {
     pub fn deliver(&self, run: &RunDir, network: &Network, trial: &Trial, report: &Report) -> Result<(), Error> {
         self.save_examples(network, trial, report, run.folder())?;
         files::write_atomically(&run.report_path(), report.to_json()?.as_bytes())?;
-        card::write(&RunOnDisk::read(run.folder())?)
+        card::write(&Run::read(run.folder())?)
     }
 
     /// Writes the first images under the attack that left the lowest mean accuracy.

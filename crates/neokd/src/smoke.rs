@@ -72,7 +72,8 @@ pub fn run(
 
     let before = weights::collect(&resumed.model).map_err(|error| Error::Smoke(error.to_string()))?;
     let trial = Trial::of(&config, &[Objective::Average, Objective::MaxAverage]);
-    let (report, _) = session.evaluate(resumed.judged(), &trial, Subject::Run(None), &mut |evaluation| evaluation.run())?;
+    let (report, _) =
+        session.evaluate(resumed.for_evaluation(), &trial, Subject::Run(None), &mut |evaluation| evaluation.run())?;
     let after = weights::collect(&resumed.model).map_err(|error| Error::Smoke(error.to_string()))?;
     require(before == after, "attack: it changed the network")?;
     let largest = report.attacks.iter().map(|attack| attack.audit.largest).fold(0.0, f64::max);

@@ -20,24 +20,24 @@ pub fn write(run: &Run) -> Result<(), Error> {
         folder: run.source.clone(),
         why: format!("no model card without {what}; neokd train writes it, --resume goes on with an unfinished run"),
     };
-    let document = run.document.as_ref().ok_or_else(|| missing("report.json"))?;
+    let report = run.report.as_ref().ok_or_else(|| missing("report.json"))?;
     if !folder.weights_path().exists() {
         return Err(missing("weights.safetensors"));
     }
     let digest = neokd_datasets::sha256_hex(&files::read(&folder.weights_path())?);
-    files::write_atomically(&folder.card_path(), text(run, document, &digest).as_bytes())
+    files::write_atomically(&folder.card_path(), text(run, report, &digest).as_bytes())
 }
 
-fn text(run: &Run, document: &Report, digest: &str) -> String {
+fn text(run: &Run, report: &Report, digest: &str) -> String {
     let setting = |pointer: &str| plain(&run.setting(pointer));
     let mut card = format!(
         "# {}\n\nAn image classifier with {} exits: it can answer early, at an exit that is sure enough, and it was \
          trained to keep its answers under small malicious changes of the image.\n\n",
         plain(&run.name),
-        document.costs.len()
+        report.costs.len()
     );
-    let trust = document.data.trust().unwrap_or("unknown".to_string());
-    let complete = document.training.as_ref().map(|training| {
+    let trust = report.data.trust().unwrap_or("unknown".to_string());
+    let complete = report.training.as_ref().map(|training| {
         let (step, planned) = (training.progress.step, training.planned_steps);
         if training.complete {
             format!("complete, {step} steps")
@@ -45,7 +45,7 @@ fn text(run: &Run, document: &Report, digest: &str) -> String {
             format!("unfinished, {step} of {planned} steps")
         }
     });
-    let versions = &document.versions;
+    let versions = &report.versions;
     let facts = [
         ("Network", setting("/model/kind")),
         ("Classes", setting("/model/classes")),
@@ -64,14 +64,14 @@ fn text(run: &Run, document: &Report, digest: &str) -> String {
     for (name, fact) in facts.iter().filter(|(_, fact)| !fact.is_empty()) {
         let _ = writeln!(card, "- {name}: {fact}");
     }
-    if let Some((level, sentences)) = document.verdict() {
+    if let Some((level, sentences)) = report.verdict() {
         let _ = writeln!(card, "- Verdict: **{level}** {}", plain(&sentences.join("; ")));
     }
     let _ = write!(
         card,
         "\n## Accuracy\n\nIn % with 95 % interval; n = {} test images, which chose nothing.\n\n{}",
-        document.n,
-        exits(document)
+        report.n,
+        exits(report)
     );
     for note in &run.notes {
         let _ = writeln!(card, "\n> {}", plain(note));

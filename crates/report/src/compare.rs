@@ -19,17 +19,17 @@ pub fn targets(exits: usize) -> Vec<Objective> {
 }
 
 /// Whether a report has everything that a comparison needs.
-pub fn is_enough(document: &Report) -> bool {
-    let exits = document.costs.len();
-    let complete = document.training.as_ref().is_some_and(|training| training.complete);
+pub fn is_enough(report: &Report) -> bool {
+    let exits = report.costs.len();
+    let complete = report.training.as_ref().is_some_and(|training| training.complete);
     let of_all_exits = |shares: &[Share]| shares.len() == exits;
     let attacked = |target: &Objective| {
-        under(document, *target).is_some_and(|attack| {
+        under(report, *target).is_some_and(|attack| {
             let single = attack.single().is_some();
             of_all_exits(&attack.accuracy.exits) && (!single || of_all_exits(&attack.fooled))
         })
     };
-    complete && of_all_exits(&document.clean.exits) && targets(exits).iter().all(attacked)
+    complete && of_all_exits(&report.clean.exits) && targets(exits).iter().all(attacked)
 }
 
 /// A comparison; the JSON has these fields. Accuracies and success rates are in `[0, 1]`.
@@ -139,16 +139,15 @@ impl Comparison {
     pub fn of(runs: &[Run]) -> Self {
         let enough: Vec<(&Run, &Report)> = runs
             .iter()
-            .filter_map(|run| Some((run, run.document.as_ref().filter(|document| is_enough(document))?)))
+            .filter_map(|run| Some((run, run.report.as_ref().filter(|report| is_enough(report))?)))
             .collect();
-        let first = enough.first().map(|(_, document)| *document);
-        let alike =
-            enough.iter().filter(|(_, document)| first.is_some_and(|first| settings(first) == settings(document)));
+        let first = enough.first().map(|(_, report)| *report);
+        let alike = enough.iter().filter(|(_, report)| first.is_some_and(|first| settings(first) == settings(report)));
         let methods: Vec<MethodResult> = groups(alike.map(|(run, _)| *run)).iter().map(MethodResult::of).collect();
         Self {
             schema: SCHEMA.to_string(),
             seeds: methods.first().map_or_else(Vec::new, |method| method.runs.iter().map(|run| run.seed).collect()),
-            n: first.map_or(0, |document| document.n),
+            n: first.map_or(0, |report| report.n),
             differences: differences(&methods),
             methods,
         }
@@ -198,8 +197,8 @@ impl MethodResult {
     /// Of runs that all have everything that a comparison needs.
     fn of(group: &Group<'_>) -> Self {
         let found: Vec<(&Run, &Report)> =
-            group.runs.iter().filter_map(|run| Some((*run, run.document.as_ref()?))).collect();
-        let measured: Vec<Vec<(&str, Vec<f64>)>> = found.iter().map(|(_, document)| measure(document)).collect();
+            group.runs.iter().filter_map(|run| Some((*run, run.report.as_ref()?))).collect();
+        let measured: Vec<Vec<(&str, Vec<f64>)>> = found.iter().map(|(_, report)| measure(report)).collect();
         let names: Vec<&str> =
             measured.first().map_or_else(Vec::new, |run| run.iter().map(|(name, _)| *name).collect());
         let measures = names.iter().enumerate().map(|(at, name)| {
@@ -208,12 +207,12 @@ impl MethodResult {
             let exits = measured.first().map_or(0, |run| run[at].1.len());
             Measure { name: name.to_string(), exits: (0..exits).map(of_exit).collect(), mean: Spread::of(&means) }
         });
-        let results = found.iter().zip(&measured).map(|((run, document), measured)| RunResult {
-            seed: document.seed,
+        let results = found.iter().zip(&measured).map(|((run, report), measured)| RunResult {
+            seed: report.seed,
             folder: run.name.clone(),
             means: measured.iter().map(|(_, exits)| mean(exits)).collect(),
         });
-        let matrices: Vec<Vec<Vec<f64>>> = found.iter().map(|(_, document)| transfer(document)).collect();
+        let matrices: Vec<Vec<Vec<f64>>> = found.iter().map(|(_, report)| transfer(report)).collect();
         Self {
             method: group.method.clone(),
             runs: results.collect(),
@@ -223,28 +222,28 @@ impl MethodResult {
     }
 }
 
-fn under(document: &Report, target: Objective) -> Option<&AttackReport> {
-    document.attacks.iter().find(|attack| attack.objective == target.to_string())
+fn under(report: &Report, target: Objective) -> Option<&AttackReport> {
+    report.attacks.iter().find(|attack| attack.objective == target.to_string())
 }
 
 /// How each attack of a comparison was run.
-fn settings(document: &Report) -> Vec<Option<String>> {
-    let attack = |target| under(document, target).map(|attack| format!("{}, {}", attack.label(), attack.setting()));
-    targets(document.costs.len()).into_iter().map(attack).collect()
+fn settings(report: &Report) -> Vec<Option<String>> {
+    let attack = |target| under(report, target).map(|attack| format!("{}, {}", attack.label(), attack.setting()));
+    targets(report.costs.len()).into_iter().map(attack).collect()
 }
 
 /// The measures of one run, each with a value per exit.
-fn measure(document: &Report) -> Vec<(&'static str, Vec<f64>)> {
+fn measure(report: &Report) -> Vec<(&'static str, Vec<f64>)> {
     let values = |shares: &[Share]| shares.iter().map(|share| share.value).collect::<Vec<f64>>();
-    let exits = document.costs.len();
-    let attacked = |target| under(document, target).map_or_else(Vec::new, |attack| values(&attack.accuracy.exits));
-    let matrix = transfer(document);
+    let exits = report.costs.len();
+    let attacked = |target| under(report, target).map_or_else(Vec::new, |attack| values(&attack.accuracy.exits));
+    let matrix = transfer(report);
     let from_others = |at: usize| {
         let others = (0..exits).filter(|&exit| exit != at).map(|exit| matrix[exit][at]);
         others.sum::<f64>() / (exits - 1).max(1) as f64
     };
     vec![
-        ("clean", values(&document.clean.exits)),
+        ("clean", values(&report.clean.exits)),
         ("max-average", attacked(Objective::MaxAverage)),
         ("average", attacked(Objective::Average)),
         ("own", (0..exits).map(|exit| attacked(Objective::Single(exit))[exit]).collect()),
@@ -253,9 +252,9 @@ fn measure(document: &Report) -> Vec<(&'static str, Vec<f64>)> {
 }
 
 /// Row: the attacked exit; column: the measured one.
-fn transfer(document: &Report) -> Vec<Vec<f64>> {
-    let row = |exit| under(document, Objective::Single(exit)).map(|attack| &attack.fooled);
-    let rows = (0..document.costs.len()).filter_map(row);
+fn transfer(report: &Report) -> Vec<Vec<f64>> {
+    let row = |exit| under(report, Objective::Single(exit)).map(|attack| &attack.fooled);
+    let rows = (0..report.costs.len()).filter_map(row);
     rows.map(|fooled| fooled.iter().map(|share| share.value).collect()).collect()
 }
 

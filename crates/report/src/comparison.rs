@@ -63,7 +63,7 @@ impl Column {
 
     /// This attack's result on a run.
     pub fn result<'a>(&self, run: &'a Run) -> Option<&'a AttackReport> {
-        run.documents().flat_map(|document| &document.attacks).find(|attack| Self::of(attack) == *self)
+        run.reports().flat_map(|report| &report.attacks).find(|attack| Self::of(attack) == *self)
     }
 }
 
@@ -105,7 +105,7 @@ impl<'a> Comparison<'a> {
     /// Compares runs.
     pub fn of(runs: &'a [Run]) -> Self {
         let mut attacks = Vec::new();
-        let main = runs.iter().filter_map(|run| run.document.as_ref());
+        let main = runs.iter().filter_map(|run| run.report.as_ref());
         for attack in main.chain(runs.iter().flat_map(|run| &run.further)).flat_map(Report::on_the_whole) {
             let column = Column::of(attack);
             if !attacks.contains(&column) {
@@ -115,8 +115,8 @@ impl<'a> Comparison<'a> {
         // A further report of a single run is for its own section.
         let is_main = |column: &Column| {
             runs.iter()
-                .filter_map(|run| run.document.as_ref())
-                .flat_map(|document| &document.attacks)
+                .filter_map(|run| run.report.as_ref())
+                .flat_map(|report| &report.attacks)
                 .any(|attack| Column::of(attack) == *column)
         };
         attacks.retain(|column| is_main(column) || runs.iter().filter(|run| column.result(run).is_some()).count() > 1);
@@ -125,7 +125,7 @@ impl<'a> Comparison<'a> {
 
     /// Clean accuracy of a run.
     pub fn clean(run: &Run) -> Option<Mean> {
-        run.document.as_ref().and_then(|document| Mean::of(&document.clean))
+        run.report.as_ref().and_then(|report| Mean::of(&report.clean))
     }
 
     /// Accuracy of a run under an attack.
@@ -150,12 +150,12 @@ impl<'a> Comparison<'a> {
     /// What tells the runs' test results apart beside the method: images, threat, data.
     pub fn caution(&self) -> Option<String> {
         let differ = |values: Vec<String>| values.windows(2).any(|pair| pair[0] != pair[1]);
-        let documents = || self.runs.iter().filter_map(|run| run.document.as_ref());
-        let data = documents().map(|document| document.data.test_digest.clone()).collect();
+        let reports = || self.runs.iter().filter_map(|run| run.report.as_ref());
+        let data = reports().map(|report| report.data.test_digest.clone()).collect();
         if differ(data) {
             return Some("The runs were tested on different images, so their numbers do not compare.".to_string());
         }
-        let counts = documents().map(|document| document.n.to_string()).collect();
+        let counts = reports().map(|report| report.n.to_string()).collect();
         differ(counts).then(|| "The runs were tested on different numbers of images.".to_string())
     }
 }

@@ -19,23 +19,23 @@ const WORST: &str = "worst case";
 pub fn text(runs: &[Run]) -> String {
     let mut text = HEAD.to_string();
     for run in runs {
-        for document in run.documents() {
-            rows(run, document, &mut text);
+        for report in run.reports() {
+            rows(run, report, &mut text);
         }
     }
     text
 }
 
-fn rows(run: &Run, document: &Report, text: &mut String) {
-    let whose = [run.name.clone(), run.method(), document.seed.to_string(), run.setting("/data/name")];
-    let clean = (vec![String::new(); 6], &document.clean, &document.policies);
-    let attacks = document.attacks.iter().map(|attack| (attack_fields(attack), &attack.accuracy, &attack.policies));
+fn rows(run: &Run, report: &Report, text: &mut String) {
+    let whose = [run.name.clone(), run.method(), report.seed.to_string(), run.setting("/data/name")];
+    let clean = (vec![String::new(); 6], &report.clean, &report.policies);
+    let attacks = report.attacks.iter().map(|attack| (attack_fields(attack), &attack.accuracy, &attack.policies));
     let none = Vec::new();
-    let worst = document.worst.iter().map(|worst| (worst_fields(worst), &worst.accuracy, &none));
+    let worst = report.worst.iter().map(|worst| (worst_fields(worst), &worst.accuracy, &none));
     for (attack, accuracy, policies) in std::iter::once(clean).chain(attacks).chain(worst) {
         let beginning: Vec<String> = whose.iter().cloned().chain(attack).collect();
         for (exit, share) in accuracy.exits.iter().enumerate() {
-            let cost = document.costs.get(exit).map_or(String::new(), |cost| cost.multiply_adds.to_string());
+            let cost = report.costs.get(exit).map_or(String::new(), |cost| cost.multiply_adds.to_string());
             line(text, &beginning, [String::new(), exit.to_string(), cost], share);
         }
         for found in policies {
@@ -46,8 +46,8 @@ fn rows(run: &Run, document: &Report, text: &mut String) {
             }
         }
     }
-    let attacks = document.attacks.iter().map(|attack| (attack_fields(attack), &attack.own, attack.any_exit.as_ref()));
-    let worst = document.worst.iter().map(|worst| (worst_fields(worst), &worst.own, Some(&worst.any_exit)));
+    let attacks = report.attacks.iter().map(|attack| (attack_fields(attack), &attack.own, attack.any_exit.as_ref()));
+    let worst = report.worst.iter().map(|worst| (worst_fields(worst), &worst.own, Some(&worst.any_exit)));
     for (fields, own, everywhere) in attacks.chain(worst) {
         let beginning: Vec<String> = whose.iter().cloned().chain(fields).collect();
         let own = own.iter().enumerate().filter_map(|(exit, own)| Some((OWN, exit.to_string(), own.as_ref()?)));
@@ -56,8 +56,8 @@ fn rows(run: &Run, document: &Report, text: &mut String) {
             line(text, &of_several(&beginning, what), [String::new(), exit, String::new()], share);
         }
     }
-    let deployed = document.deployed().map(policy_name).unwrap_or_default();
-    for worst in &document.worst {
+    let deployed = report.deployed().map(policy_name).unwrap_or_default();
+    for worst in &report.worst {
         if let Some(share) = &worst.deployed {
             let beginning: Vec<String> = whose.iter().cloned().chain(worst_fields(worst)).collect();
             line(text, &beginning, [deployed.clone(), String::new(), String::new()], share);

@@ -44,13 +44,13 @@ pub struct Figure {
 /// The charts of one run.
 pub fn of_run(run: &Run) -> Vec<Figure> {
     let mut figures = Vec::new();
-    if let Some(document) = &run.document {
-        figures.extend(anytime(document));
+    if let Some(report) = &run.report {
+        figures.extend(anytime(report));
         figures.extend(strength(run));
-        figures.extend(calibration(document));
-        figures.extend(budget(document));
-        figures.extend(leaving(document));
-        figures.extend(transfer(document));
+        figures.extend(calibration(report));
+        figures.extend(budget(report));
+        figures.extend(leaving(report));
+        figures.extend(transfer(report));
     }
     figures.extend(training(run));
     figures
@@ -60,8 +60,8 @@ fn percent(share: &Share, x: f64) -> Point {
     Point { x, y: 100.0 * share.value, interval: Some([100.0 * share.low, 100.0 * share.high]) }
 }
 
-fn millions(document: &Report, exit: usize) -> f64 {
-    document.costs.get(exit).map_or(f64::NAN, |cost| cost.multiply_adds as f64 / 1e6)
+fn millions(report: &Report, exit: usize) -> f64 {
+    report.costs.get(exit).map_or(f64::NAN, |cost| cost.multiply_adds as f64 / 1e6)
 }
 
 fn line_figure(name: &str, topic: Topic, caption: String, chart: &LineChart) -> Option<Figure> {
@@ -75,12 +75,12 @@ const AT_ZERO: &str = "Epsilon 0 is the clean accuracy; of several attempts with
 /// More looks at validation images than this are thinned out.
 const LOOKS: usize = 150;
 
-fn anytime(document: &Report) -> Option<Figure> {
-    let attacked = document.on_the_whole().map(|attack| (with_threat(attack), &attack.accuracy));
-    let series = std::iter::once(("clean".to_string(), &document.clean)).chain(attacked).enumerate();
+fn anytime(report: &Report) -> Option<Figure> {
+    let attacked = report.on_the_whole().map(|attack| (with_threat(attack), &attack.accuracy));
+    let series = std::iter::once(("clean".to_string(), &report.clean)).chain(attacked).enumerate();
     let series = series.map(|(look, (name, accuracy))| {
         let points = accuracy.exits.iter().enumerate();
-        let points = points.map(|(exit, share)| percent(share, millions(document, exit))).collect();
+        let points = points.map(|(exit, share)| percent(share, millions(report, exit))).collect();
         Series { name, points, look }
     });
     let chart = LineChart {
@@ -91,7 +91,7 @@ fn anytime(document: &Report) -> Option<Figure> {
     };
     let caption = format!(
         "Every exit answers every image; a point is an exit, whiskers are 95 % intervals. n = {} test images.",
-        document.n
+        report.n
     );
     line_figure("exits", Topic::Accuracy, caption, &chart)
 }
@@ -102,9 +102,9 @@ fn with_threat(attack: &AttackReport) -> String {
 
 /// Mean accuracy against epsilon, where an attack was run with several.
 fn strength(run: &Run) -> Option<Figure> {
-    let document = run.document.as_ref()?;
+    let report = run.report.as_ref()?;
     let mut series: Vec<Series> = Vec::new();
-    for (index, attack) in document.on_the_whole().enumerate() {
+    for (index, attack) in report.on_the_whole().enumerate() {
         let name = format!("{}, {}", attack.label(), attack.norm);
         if let Some(points) = over_radii(run, &attack.label(), attack.norm)
             && series.iter().all(|series| series.name != name)
@@ -123,8 +123,8 @@ fn strength(run: &Run) -> Option<Figure> {
 
 /// Mean accuracy of a run under one attack with several radii, from the clean images on.
 fn over_radii(run: &Run, label: &str, norm: Norm) -> Option<Vec<Point>> {
-    let clean = run.document.as_ref()?.clean.mean;
-    let attacks = run.documents().flat_map(|document| &document.attacks);
+    let clean = run.report.as_ref()?.clean.mean;
+    let attacks = run.reports().flat_map(|report| &report.attacks);
     let mut points: Vec<Point> = attacks
         .filter(|attack| attack.label() == label && attack.norm == norm)
         .map(|attack| Point { x: attack.epsilon, y: 100.0 * attack.accuracy.mean, interval: None })
@@ -139,22 +139,22 @@ fn over_radii(run: &Run, label: &str, norm: Norm) -> Option<Vec<Point>> {
 }
 
 /// How far each exit's confidence is from its accuracy.
-fn calibration(document: &Report) -> Option<Figure> {
-    let attacked = document.on_the_whole().map(|attack| (with_threat(attack), &attack.calibration));
-    let named = std::iter::once(("clean".to_string(), &document.calibration)).chain(attacked);
+fn calibration(report: &Report) -> Option<Figure> {
+    let attacked = report.on_the_whole().map(|attack| (with_threat(attack), &attack.calibration));
+    let named = std::iter::once(("clean".to_string(), &report.calibration)).chain(attacked);
     let percent = |exits: &Vec<Calibration>| exits.iter().map(|exit| 100.0 * exit.error).collect::<Vec<f64>>();
     let series = named.filter(|(_, exits)| !exits.is_empty()).map(|(name, exits)| (name, percent(exits)));
     let chart = BarChart {
         title: "Calibration of each exit".to_string(),
         x: "exit".to_string(),
         y: "expected calibration error in %".to_string(),
-        groups: (0..document.calibration.len()).map(|exit| exit.to_string()).collect(),
+        groups: (0..report.calibration.len()).map(|exit| exit.to_string()).collect(),
         series: series.collect(),
     };
     let caption = format!(
         "The distance between how sure an exit is and how often it is right, mean over the images, in {BINS} bins of \
          confidence; n = {} test images. An exit with a small error knows when to let an image leave.",
-        document.n
+        report.n
     );
     (!chart.groups.is_empty()).then(|| Figure {
         name: "calibration".to_string(),
@@ -180,12 +180,12 @@ fn is_ensemble(found: &PolicyReport) -> bool {
     found.policy.ensemble
 }
 
-fn budget(document: &Report) -> Option<Figure> {
-    if document.policies.len() < 2 {
+fn budget(report: &Report) -> Option<Figure> {
+    if report.policies.len() < 2 {
         return None;
     }
-    let attacked = document.on_the_whole().map(|attack| (with_threat(attack), &attack.policies));
-    let named = std::iter::once(("clean".to_string(), &document.policies)).chain(attacked);
+    let attacked = report.on_the_whole().map(|attack| (with_threat(attack), &attack.policies));
+    let named = std::iter::once(("clean".to_string(), &report.policies)).chain(attacked);
     let series = named.enumerate().flat_map(|(look, (name, policies))| {
         // Seven further on, the colour is the same again, and the dash is another.
         let together = (format!("{name}, exits together"), true, look + 7);
@@ -203,19 +203,19 @@ fn budget(document: &Report) -> Option<Figure> {
     let caption = format!(
         "Images leave at the first exit that is sure enough; each point is a budget with thresholds from validation \
          images. An attack on the policy is on the deployed one. n = {} test images.",
-        document.n
+        report.n
     );
     line_figure("budget", Topic::Budget, caption, &chart)
 }
 
 /// Where images leave under the deployed policy.
-fn leaving(document: &Report) -> Option<Figure> {
-    let clean = document.deployed()?;
+fn leaving(report: &Report) -> Option<Figure> {
+    let clean = report.deployed()?;
     let shares = |found: &PolicyReport| -> Vec<f64> {
         let all: u64 = found.found.left.iter().sum();
         found.found.left.iter().map(|count| 100.0 * *count as f64 / all.max(1) as f64).collect()
     };
-    let attacked = document.on_the_whole().filter_map(|attack| Some((with_threat(attack), attack.under(clean)?)));
+    let attacked = report.on_the_whole().filter_map(|attack| Some((with_threat(attack), attack.under(clean)?)));
     let series: Vec<(String, Vec<f64>)> = std::iter::once(("clean".to_string(), clean))
         .chain(attacked)
         .map(|(name, found)| (format!("{name}: {:.2} M", found.found.multiply_adds / 1e6), shares(found)))
@@ -230,17 +230,17 @@ fn leaving(document: &Report) -> Option<Figure> {
     let caption = format!(
         "Beside each name the mean multiply-adds of an image, in millions. The policy is {}. n = {}.",
         policy_name(clean),
-        document.n
+        report.n
     );
     Some(Figure { name: "leaving".to_string(), topic: Topic::Budget, caption, svg: chart.svg() })
 }
 
-fn transfer(document: &Report) -> Vec<Figure> {
-    let attacks = document.attacks.iter().filter_map(|attack| Some((Some(attack), attack.transfer.as_ref()?)));
+fn transfer(report: &Report) -> Vec<Figure> {
+    let attacks = report.attacks.iter().filter_map(|attack| Some((Some(attack), attack.transfer.as_ref()?)));
     let mut found: Vec<(Option<&AttackReport>, &TransferReport)> = attacks.collect();
     // Attacks on single exits say the same again, unless they are others.
     let said = |rows: &Vec<Vec<Share>>| found.iter().any(|(_, transfer)| transfer.rows == *rows);
-    let singles = document.transfer_of_singles().filter(|transfer| !said(&transfer.rows));
+    let singles = report.transfer_of_singles().filter(|transfer| !said(&transfer.rows));
     found.extend(singles.iter().map(|transfer| (None, transfer)));
     let figures = found.into_iter().enumerate().map(|(index, (attack, transfer))| {
         let title = attack.map_or(String::new(), |attack| format!(", {}", with_threat(attack)));
@@ -348,11 +348,11 @@ pub fn of_methods(comparison: &compare::Comparison) -> Vec<Figure> {
 /// The charts of several runs together.
 pub fn of_comparison(comparison: &Comparison<'_>) -> Vec<Figure> {
     let strongest = comparison.strongest();
-    let exits = |document: &Report, accuracy: &neokd_evaluate::accuracy::Accuracy| -> Vec<Point> {
+    let exits = |report: &Report, accuracy: &neokd_evaluate::accuracy::Accuracy| -> Vec<Point> {
         let shares = accuracy.exits.iter().enumerate();
-        shares.map(|(exit, share)| percent(share, millions(document, exit))).collect()
+        shares.map(|(exit, share)| percent(share, millions(report, exit))).collect()
     };
-    let attacked = |run: &Run, column: &Column| Some(exits(run.document.as_ref()?, &column.result(run)?.accuracy));
+    let attacked = |run: &Run, column: &Column| Some(exits(run.report.as_ref()?, &column.result(run)?.accuracy));
     let lines = |name: &str, topic, title: String, x: &str, y: &str, points: &dyn Fn(&Run) -> Option<Vec<Point>>| {
         let (series, caption) = run_series(comparison, points);
         let chart = LineChart { title, x: Axis::positive(x), y: Axis::percent(y), series };
@@ -373,7 +373,7 @@ pub fn of_comparison(comparison: &Comparison<'_>) -> Vec<Figure> {
     let accuracy = "accuracy in %";
     let figures = [
         lines("exits-clean", Topic::Accuracy, "Exits, clean".to_string(), COST, accuracy, &|run| {
-            run.document.as_ref().map(|document| exits(document, &document.clean))
+            run.report.as_ref().map(|report| exits(report, &report.clean))
         }),
         strongest.and_then(|column| {
             let title = format!("Exits under {name}");
@@ -386,7 +386,7 @@ pub fn of_comparison(comparison: &Comparison<'_>) -> Vec<Figure> {
             })
         }),
         lines("budget-clean", Topic::Budget, "Budgets, clean".to_string(), &mean_cost, accuracy, &|run| {
-            budgets(&run.document.as_ref()?.policies)
+            budgets(&run.report.as_ref()?.policies)
         }),
         strongest.and_then(|column| {
             let title = format!("Budgets under {name}");

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use neokd_attack::Level;
 use neokd_evaluate::interval::Share;
-use neokd_train::training::plan::human;
+use neokd_train::training::dry_run::human;
 
 use crate::chart::{self, escape, number};
 use crate::compare;
@@ -51,10 +51,10 @@ pub fn page(runs: &[Run]) -> String {
 
 fn single(run: &Run) -> String {
     let mut page = format!("<p class=\"lead\">{}</p>\n", escape(&subtitle(run)));
-    page.push_str(&verdict_box(run.document.as_ref().and_then(Report::verdict).as_ref()));
+    page.push_str(&verdict_box(run.report.as_ref().and_then(Report::verdict).as_ref()));
     page.push_str(&notes(&run.notes));
-    if let Some(document) = &run.document {
-        page.push_str(&stats(document));
+    if let Some(report) = &run.report {
+        page.push_str(&stats(report));
     }
     page.push_str(&body_of(run, true));
     page
@@ -62,7 +62,7 @@ fn single(run: &Run) -> String {
 
 /// `neo-kd, small-cnn with 3 exits, mnist, seed 1`.
 fn subtitle(run: &Run) -> String {
-    let exits = run.document.as_ref().map(|document| format!(" with {} exits", document.costs.len()));
+    let exits = run.report.as_ref().map(|report| format!(" with {} exits", report.costs.len()));
     let parts = [
         run.setting("/training/loss/kind"),
         format!("{}{}", run.setting("/model/kind"), exits.unwrap_or_default()),
@@ -83,7 +83,7 @@ fn several(runs: &[Run]) -> String {
     let mut page = format!("<p class=\"lead\">{methods} on {}</p>\n", escape(&data.join(", ")));
     page.push_str(&worst_verdicts(runs));
     let mut remarks: Vec<String> = comparison.caution().into_iter().collect();
-    let missing = runs.iter().filter(|run| run.document.is_none()).map(|run| run.name.clone()).collect::<Vec<_>>();
+    let missing = runs.iter().filter(|run| run.report.is_none()).map(|run| run.name.clone()).collect::<Vec<_>>();
     if !missing.is_empty() {
         remarks.push(format!("No test results yet: {}. Their notes below say why.", missing.join(", ")));
     }
@@ -109,7 +109,7 @@ fn several(runs: &[Run]) -> String {
             escape(&run.name),
             escape(&run.state()),
             escape(&subtitle(run)),
-            verdict_box(run.document.as_ref().and_then(Report::verdict).as_ref()),
+            verdict_box(run.report.as_ref().and_then(Report::verdict).as_ref()),
             notes(&run.notes),
             body_of(run, runs.len() <= RUNS_WITH_PICTURES)
         );
@@ -141,12 +141,12 @@ fn methods_section(comparison: &compare::Comparison, runs: &[Run]) -> String {
 fn body_of(run: &Run, with_pictures: bool) -> String {
     let mut page = String::new();
     let charts = figures::of_run(run);
-    if let Some(document) = &run.document {
-        let _ = write!(page, "<h2>Accuracy of each exit</h2>\n{}", tables::exits(document));
-        page.push_str(&tables::own_exits(document));
+    if let Some(report) = &run.report {
+        let _ = write!(page, "<h2>Accuracy of each exit</h2>\n{}", tables::exits(report));
+        page.push_str(&tables::own_exits(report));
         page.push_str(&grid(&charts, Topic::Accuracy));
-        if !document.policies.is_empty() {
-            let _ = write!(page, "<h2>Leaving early</h2>\n{}", tables::policies(document));
+        if !report.policies.is_empty() {
+            let _ = write!(page, "<h2>Leaving early</h2>\n{}", tables::policies(report));
         }
         page.push_str(&grid(&charts, Topic::Budget));
         page.push_str(&section("Transfer between exits", TRANSFER, &charts, Topic::Transfer));
@@ -194,7 +194,7 @@ fn verdict_box(verdict: Option<&(Level, Vec<String>)>) -> String {
 
 /// The runs whose verdict is not to pass, the worst first; one line if all pass.
 fn worst_verdicts(runs: &[Run]) -> String {
-    let judged = runs.iter().filter_map(|run| Some((run, run.document.as_ref()?.verdict()?)));
+    let judged = runs.iter().filter_map(|run| Some((run, run.report.as_ref()?.verdict()?)));
     let mut judged: Vec<(&Run, (Level, Vec<String>))> = judged.collect();
     judged.sort_by_key(|(_, (level, _))| std::cmp::Reverse(*level));
     let Some(worst) = judged.first().map(|(_, (level, _))| *level) else { return String::new() };
@@ -238,18 +238,18 @@ fn card(
 }
 
 /// The figures that are looked for first: of the deployed system, where there is one, and then of its exits.
-fn stats(document: &Report) -> String {
-    let system = document.of_deployed().into_iter().map(|(name, setting, share, attack)| {
+fn stats(report: &Report) -> String {
+    let system = report.of_deployed().into_iter().map(|(name, setting, share, attack)| {
         let Share { value, low, high, n, .. } = *share;
         let verdict = attack.and_then(AttackReport::judged);
         card((&name, &setting), verdict.as_ref(), value, [low, high], n)
     });
-    let deployed = document.deployed().is_some();
-    let attacks = document
+    let deployed = report.deployed().is_some();
+    let attacks = report
         .on_the_whole()
         .filter(|attack| !(deployed && attack.objective == "policy"))
         .map(|attack| (format!("under {}", attack.label()), attack.setting(), &attack.accuracy, attack.judged()));
-    let clean = ("clean".to_string(), "test images as they are".to_string(), &document.clean, None);
+    let clean = ("clean".to_string(), "test images as they are".to_string(), &report.clean, None);
     let exits = std::iter::once(clean).chain(attacks).filter_map(|(name, setting, accuracy, verdict)| {
         let mean = Mean::of(accuracy)?;
         Some(card((&name, &setting), verdict.as_ref(), mean.value, mean.interval, mean.n))
@@ -274,30 +274,30 @@ fn circumstances(run: &Run) -> String {
     rows.push((
         "training",
         match training("epochs").as_str() {
-            "" => run.document.as_ref().and_then(Report::origin).unwrap_or_default(),
+            "" => run.report.as_ref().and_then(Report::origin).unwrap_or_default(),
             number => format!("{number} {epochs}, batches of {}", training("batch_size")),
         },
     ));
     rows.push(("seed", text("/seed")));
-    if let Some(document) = &run.document {
-        rows.push(("device", document.device.clone()));
-        if let Some(training) = &document.training {
+    if let Some(report) = &run.report {
+        rows.push(("device", report.device.clone()));
+        if let Some(training) = &report.training {
             let spent = &training.progress;
             let time = human(Duration::from_secs_f64(spent.seconds.max(0.0)));
             let passes = passes_text(spent.passes.forward, spent.passes.backward);
             rows.push(("spent on training", format!("{} steps, {time}, {passes}", spent.step)));
         }
-        let time = human(Duration::from_secs_f64(document.seconds.max(0.0)));
-        let passes = passes_text(document.passes.forward, document.passes.backward);
+        let time = human(Duration::from_secs_f64(report.seconds.max(0.0)));
+        let passes = passes_text(report.passes.forward, report.passes.backward);
         rows.push(("spent on evaluation", format!("{time}, {passes}")));
-        rows.push(("versions", format!("neokd {}, Burn {}", document.versions.neokd, document.versions.burn)));
+        rows.push(("versions", format!("neokd {}, Burn {}", report.versions.neokd, report.versions.burn)));
     }
     let rows: String = rows
         .iter()
         .filter(|(_, value)| !value.is_empty())
         .map(|(name, value)| format!("<dt>{name}</dt><dd>{}</dd>\n", escape(value)))
         .collect();
-    let digests = run.document.as_ref().map(digests).unwrap_or_default();
+    let digests = run.report.as_ref().map(digests).unwrap_or_default();
     let config = serde_json::to_string_pretty(&run.config).unwrap_or_default();
     format!(
         "<h2>What was run</h2>\n<dl>\n{rows}</dl>\n{digests}<details><summary>The whole configuration</summary>\
@@ -313,24 +313,24 @@ fn lines(text: &str) -> String {
 
 fn data(run: &Run) -> String {
     let name = run.setting("/data/name");
-    match &run.document {
-        Some(document) => match document.data.trust() {
-            Some(trust) => format!("{name} ({trust}), first {} test images", document.n),
-            None => format!("{name}, first {} images", document.n),
+    match &run.report {
+        Some(report) => match report.data.trust() {
+            Some(trust) => format!("{name} ({trust}), first {} test images", report.n),
+            None => format!("{name}, first {} images", report.n),
         },
         None => name,
     }
 }
 
-fn digests(document: &Report) -> String {
+fn digests(report: &Report) -> String {
     let mut text = String::new();
-    for file in document.data.provenance.iter().flat_map(|provenance| &provenance.files) {
+    for file in report.data.provenance.iter().flat_map(|provenance| &provenance.files) {
         let _ = writeln!(text, "{}  {}", file.sha256, file.name);
     }
-    if let Some([file, digest]) = &document.data.split {
+    if let Some([file, digest]) = &report.data.split {
         let _ = writeln!(text, "{digest}  {file}");
     }
-    let _ = writeln!(text, "{}  test images and labels", document.data.test_digest);
+    let _ = writeln!(text, "{}  test images and labels", report.data.test_digest);
     format!("<details><summary>SHA-256 of the data</summary><pre>{}</pre></details>\n", lines(&text))
 }
 

@@ -1,7 +1,7 @@
 //! What came out and how it was made: one JSON for a run, and the tables, charts and pages made of it.
 //!
 //! ```text
-//! report       the JSON as it is written        document     the same as it is read, from any version
+//! report       the JSON, written and read by the same types
 //! run          a run directory gathered         history      its metrics
 //! comparison, compare   runs side by side, methods over seeds
 //! figures, chart        which charts there are, and how numbers become SVG

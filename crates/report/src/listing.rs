@@ -56,7 +56,7 @@ fn line(folder: &Path) -> Line {
         Ok(run) => run,
         Err(error) => return unreadable(folder, &error),
     };
-    let attacks = run.document.iter().flat_map(Report::on_the_whole).map(|attack| Attacked {
+    let attacks = run.report.iter().flat_map(Report::on_the_whole).map(|attack| Attacked {
         attack: attack.label(),
         setting: attack.setting(),
         mean: attack.accuracy.mean,

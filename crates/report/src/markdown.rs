@@ -47,7 +47,7 @@ fn several(runs: &[Run]) -> String {
     let attacks = comparison.attacks.iter().map(|attack| plain(&format!("{}, {}", attack.label, attack.setting)));
     let head = ["run", "method", "seed", "n", "clean"].map(String::from).into_iter().chain(attacks);
     let rows = runs.iter().map(|run| {
-        let n = run.document.as_ref().map_or_else(|| plain(&run.state()), |document| document.n.to_string());
+        let n = run.report.as_ref().map_or_else(|| plain(&run.state()), |report| report.n.to_string());
         let first = [plain(&run.name), plain(&run.method()), plain(&run.setting("/seed")), n];
         let means = std::iter::once(Comparison::clean(run))
             .chain(comparison.attacks.iter().map(|attack| Comparison::attacked(run, attack)));
@@ -116,48 +116,48 @@ fn about(run: &Run) -> String {
         setting("/seed"),
         plain(&run.state())
     );
-    if let Some(origin) = run.document.as_ref().and_then(Report::origin) {
+    if let Some(origin) = run.report.as_ref().and_then(Report::origin) {
         let _ = writeln!(text, "Weights {}.\n", plain(&origin));
     }
-    if let Some((level, sentences)) = run.document.as_ref().and_then(Report::verdict) {
+    if let Some((level, sentences)) = run.report.as_ref().and_then(Report::verdict) {
         let _ = writeln!(text, "**Verdict: {level}.** {}\n", plain(&sentences.join("; ")));
     }
     for note in &run.notes {
         let _ = writeln!(text, "> {}\n", plain(note));
     }
-    if let Some(document) = &run.document {
-        let _ = writeln!(text, "Accuracy in % with 95 % interval; n = {} test images.\n", document.n);
-        for (name, setting, share, _) in document.of_deployed() {
+    if let Some(report) = &run.report {
+        let _ = writeln!(text, "Accuracy in % with 95 % interval; n = {} test images.\n", report.n);
+        for (name, setting, share, _) in report.of_deployed() {
             let _ = writeln!(text, "- {}: {} ({})", plain(&name), share.with_interval(), plain(&setting));
         }
-        if document.deployed().is_some() {
+        if report.deployed().is_some() {
             text.push_str("\nThe exits, and their mean:\n\n");
         }
-        text.push_str(&exits(document));
-        text.push_str(&own_exits(document));
-        if document.policies.len() > POLICIES {
-            let count = document.policies.len();
+        text.push_str(&exits(report));
+        text.push_str(&own_exits(report));
+        if report.policies.len() > POLICIES {
+            let count = report.policies.len();
             let _ =
                 writeln!(text, "\n{count} exit policies make a curve: see the page, or the CSV. The deployed one:\n");
-            text.push_str(&policies(document.deployed(), document));
-        } else if !document.policies.is_empty() {
+            text.push_str(&policies(report.deployed(), report));
+        } else if !report.policies.is_empty() {
             let _ = writeln!(text, "\nExit policies on the same images.\n");
-            text.push_str(&policies(&document.policies, document));
+            text.push_str(&policies(&report.policies, report));
         }
     }
     text
 }
 
 /// Exits by clean and attacks.
-pub(super) fn exits(document: &Report) -> String {
-    let attacks = document.attacks.iter().map(|attack| plain(&format!("{}, {}", attack.label(), attack.setting())));
-    let worst = document.worst.iter().map(|worst| format!("worst case, {}", worst.threat()));
+pub(super) fn exits(report: &Report) -> String {
+    let attacks = report.attacks.iter().map(|attack| plain(&format!("{}, {}", attack.label(), attack.setting())));
+    let worst = report.worst.iter().map(|worst| format!("worst case, {}", worst.threat()));
     let head = ["exit", "M multiply-adds", "clean"].map(String::from).into_iter().chain(attacks).chain(worst);
-    let columns: Vec<&Accuracy> = document.accuracies().collect();
+    let columns: Vec<&Accuracy> = report.accuracies().collect();
     let mut rows: Vec<Vec<String>> = Vec::new();
-    for exit in 0..document.clean.exits.len() {
+    for exit in 0..report.clean.exits.len() {
         let cost =
-            document.costs.get(exit).map_or(String::new(), |cost| format!("{:.2}", cost.multiply_adds as f64 / 1e6));
+            report.costs.get(exit).map_or(String::new(), |cost| format!("{:.2}", cost.multiply_adds as f64 / 1e6));
         let cells = columns.iter().map(|column| column.exits.get(exit).map_or_else(String::new, Share::with_interval));
         rows.push([exit.to_string(), cost].into_iter().chain(cells).collect());
     }
@@ -167,12 +167,12 @@ pub(super) fn exits(document: &Report) -> String {
 }
 
 /// Each exit under the attacks on it alone, and images that every exit is right about, whatever was tried.
-fn own_exits(document: &Report) -> String {
-    let attacks = document.attacks.iter().filter_map(|attack| {
+fn own_exits(report: &Report) -> String {
+    let attacks = report.attacks.iter().filter_map(|attack| {
         Some((format!("{}, {}", attack.label(), attack.threat()), &attack.own, attack.any_exit.as_ref()?))
     });
     let worst =
-        document.worst.iter().map(|worst| (format!("worst case, {}", worst.threat()), &worst.own, &worst.any_exit));
+        report.worst.iter().map(|worst| (format!("worst case, {}", worst.threat()), &worst.own, &worst.any_exit));
     let found: Vec<(String, &Vec<Option<Share>>, &Share)> = attacks.chain(worst).collect();
     if found.is_empty() {
         return String::new();
@@ -185,15 +185,15 @@ fn own_exits(document: &Report) -> String {
     };
     let everywhere = found.iter().map(|(.., everywhere)| cell(Some(everywhere)));
     let last = std::iter::once("all exits".to_string()).chain(everywhere).collect();
-    let rows: Vec<Vec<String>> = (0..document.costs.len()).map(row).chain([last]).collect();
+    let rows: Vec<Vec<String>> = (0..report.costs.len()).map(row).chain([last]).collect();
     format!("\nEach exit under the attack on it alone:\n\n{}", table(&head.collect::<Vec<_>>(), &rows))
 }
 
-fn policies<'a>(shown: impl IntoIterator<Item = &'a PolicyReport>, document: &Report) -> String {
-    let attacks = document.attacks.iter().flat_map(|attack| [plain(&attack.label()), "M multiply-adds".to_string()]);
+fn policies<'a>(shown: impl IntoIterator<Item = &'a PolicyReport>, report: &Report) -> String {
+    let attacks = report.attacks.iter().flat_map(|attack| [plain(&attack.label()), "M multiply-adds".to_string()]);
     let head = ["policy", "clean", "M multiply-adds"].map(String::from).into_iter().chain(attacks);
     let rows = shown.into_iter().map(|clean| {
-        let attacked = document.attacks.iter().map(|attack| attack.under(clean));
+        let attacked = report.attacks.iter().map(|attack| attack.under(clean));
         let cells = std::iter::once(Some(clean)).chain(attacked).flat_map(|found| match found {
             Some(PolicyReport { found, .. }) => {
                 [found.accuracy.with_interval(), format!("{:.2}", found.multiply_adds / 1e6)]

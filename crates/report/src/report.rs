@@ -5,10 +5,10 @@ use std::path::Path;
 use neokd_attack::{Audit, Diagnostics, Level, Norm, Objective, Passes, Spent, Verdict};
 use neokd_datasets::{DataSplits, Images, Provenance};
 use neokd_evaluate::accuracy::{Accuracy, Versions};
+use neokd_evaluate::attack_run::{AttackRun, Method};
 use neokd_evaluate::dynamic::{Dynamic, efficacy};
 use neokd_evaluate::interval::Share;
 use neokd_evaluate::reliability::Calibration;
-use neokd_evaluate::run::{Method, Run};
 use neokd_evaluate::{Bits, Error, Evaluation, ImageOutcomes, PerImage, Scored, files};
 use neokd_model::policy::Policy;
 use neokd_model::{Backbone, ExitCost, MultiExit};
@@ -435,7 +435,7 @@ impl AttackReport {
     fn new<M: MultiExit>(
         evaluation: &Evaluation<'_, M>,
         scored: &Scored,
-        (run, found): (&Run, &ImageOutcomes),
+        (run, found): (&AttackRun, &ImageOutcomes),
         costs: &[ExitCost],
     ) -> Self {
         let clean = &scored.clean;
@@ -443,7 +443,7 @@ impl AttackReport {
             Method::Search(search) => Some(search.method().budget(&run.threat)),
             Method::Set(_) => None,
         };
-        let same = |other: &Run| other.threat == run.threat && other.objective() == run.objective();
+        let same = |other: &AttackRun| other.threat == run.threat && other.objective() == run.objective();
         let checked = scored.verdicts.iter().find(|checked| same(&evaluation.runs[checked.run]));
         let several = !found.parts.is_empty();
         let robust = |policy: usize| several.then(|| found.right_under(policy).share());
@@ -585,7 +585,7 @@ impl Standing {
         self.everywhere = self.everywhere.and(&found.right_everywhere());
     }
 
-    fn report(&self, run: &Run, deployed: Option<usize>) -> WorstReport {
+    fn report(&self, run: &AttackRun, deployed: Option<usize>) -> WorstReport {
         WorstReport {
             norm: run.threat.norm,
             epsilon: run.threat.epsilon,

@@ -23,7 +23,7 @@ pub struct Run {
     /// The configuration, as it is written.
     pub config: Value,
     /// `report.json`; absent for a run that was not evaluated yet.
-    pub document: Option<Report>,
+    pub report: Option<Report>,
     /// Further reports in the directory, `report-*.json`: other radii, other attacks.
     pub further: Vec<Report>,
     /// The curves of training, where there is a log.
@@ -53,13 +53,13 @@ impl Run {
                 why: "no such file or directory; give a directory that neokd train wrote, or a report.json".to_string(),
             });
         }
-        let document = Report::read(file)?;
+        let report = Report::read(file)?;
         let stem = file.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
         let mut run = Self {
             name: if stem == "report" { file.parent().map_or(stem, name_of) } else { stem },
             source: file.to_path_buf(),
-            config: document.config.clone(),
-            document: Some(document),
+            config: report.config.clone(),
+            report: Some(report),
             further: Vec::new(),
             history: None,
             examples: None,
@@ -71,23 +71,23 @@ impl Run {
 
     fn read_folder(folder: &Path) -> Result<Self, Error> {
         let run = RunDir::at(folder);
-        let document = run.report_path().exists().then(|| Report::read(&run.report_path())).transpose()?;
-        let config = match &document {
-            Some(document) => document.config.clone(),
+        let report = run.report_path().exists().then(|| Report::read(&run.report_path())).transpose()?;
+        let config = match &report {
+            Some(report) => report.config.clone(),
             None => config_of(&run)?,
         };
         let mut found = Self {
             name: name_of(folder),
             source: folder.to_path_buf(),
             config,
-            document,
+            report,
             further: further_reports(folder)?.iter().map(|path| Report::read(path)).collect::<Result<_, _>>()?,
             history: None,
             examples: None,
             notes: Vec::new(),
         };
         found.read_history(&run)?;
-        if found.document.is_none() {
+        if found.report.is_none() {
             found.note_unevaluated(&run);
         }
         found.read_examples(folder);
@@ -143,12 +143,12 @@ impl Run {
 
     /// Adds what the report itself says to be careful about.
     fn note_circumstances(&mut self) {
-        let Some(document) = &self.document else { return };
-        if let Some(training) = document.training.as_ref().filter(|training| !training.complete) {
+        let Some(report) = &self.report else { return };
+        if let Some(training) = report.training.as_ref().filter(|training| !training.complete) {
             let (step, planned) = (training.progress.step, training.planned_steps);
             self.notes.push(format!("Evaluated before training was finished, at step {step} of {planned}."));
         }
-        match document.data.trust().as_deref() {
+        match report.data.trust().as_deref() {
             Some("unverified") => {
                 self.notes.push("The data are unverified: their digests are not the published ones.".to_string());
             }
@@ -179,7 +179,7 @@ impl Run {
     /// How far it is, in words.
     pub fn state(&self) -> String {
         let step = self.history.as_ref().map_or(0, |history| history.last_step);
-        match self.document.as_ref().map(|document| &document.training) {
+        match self.report.as_ref().map(|report| &report.training) {
             Some(Some(training)) if training.complete => "complete".to_string(),
             Some(Some(training)) => format!("{} of {} steps", training.progress.step, training.planned_steps),
             Some(None) => "weights".to_string(),
@@ -199,8 +199,8 @@ impl Run {
     }
 
     /// All reports, the main one first.
-    pub fn documents(&self) -> impl Iterator<Item = &Report> {
-        self.document.iter().chain(&self.further)
+    pub fn reports(&self) -> impl Iterator<Item = &Report> {
+        self.report.iter().chain(&self.further)
     }
 }
 

@@ -172,19 +172,8 @@ fn matrix(run: &AttackReport, transfer: &TransferReport) -> String {
 
 /// The deployed system's own accuracy, before that of the exits, which is another.
 fn deployed(report: &Report) -> String {
-    let Some(clean) = report.deployed.and_then(|deployed| report.policies.get(deployed)) else {
-        return String::new();
-    };
-    let mut text = format!("\ndeployed system: clean {}", clean.found.accuracy.with_interval());
-    for attack in report.attacks.iter().filter(|attack| attack.objective == "policy") {
-        if let Some(found) = attack.policies.iter().find(|found| found.policy == clean.policy) {
-            text += &format!(", under {} {}", attack.label(), found.found.accuracy.with_interval());
-        }
-    }
-    if let Some(robust) = clean.robust {
-        text += &format!(", policy-robust {}", robust.with_interval());
-    }
-    text
+    let line = |(name, _, share, _): (String, String, &Share, _)| format!("\n{name}: {}", share.with_interval());
+    report.of_deployed().into_iter().map(line).collect()
 }
 
 /// A line per exit policy, of many only the deployed one: mean cost, accuracy on clean and on attacked images, and what

@@ -1,9 +1,9 @@
 //! The training loop and what it leans on.
 
 mod clip;
+pub mod dry_run;
 pub mod fit;
-mod lesson;
 pub mod methods;
+mod micro_batch;
 pub mod optimizer;
-pub mod plan;
 pub mod schedule;

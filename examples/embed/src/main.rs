@@ -5,7 +5,7 @@ mod mlp;
 
 use burn::tensor::Device;
 use neokd_datasets::Images;
-use neokd_evaluate::{Evaluation, images::Source, run::Run, stop::Stop};
+use neokd_evaluate::{Evaluation, attack_run::AttackRun, images::Source, stop::Stop};
 use neokd_model::Frozen;
 use neokd_report::report::{About, DataReport, Report, config_of_run};
 use neokd_train::training::fit::{Fit, Silent};
@@ -21,7 +21,7 @@ pub(crate) fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut state = TrainingState::start(&config, &device);
     Fit::new(&config, &data, &device)?.run(&mut state, &run, &Stop::default(), &mut Silent)?;
     let model = Frozen::new(&TrainingState::load(&config, &run.checkpoint_path(), &device)?.model);
-    let runs = [Run::of(&config.evaluation.attack, &config.threat)];
+    let runs = [AttackRun::of(&config.evaluation.attack, &config.threat)];
     let images = Source::from(&data.test as &dyn Images);
     let evaluation = Evaluation {
         count: config.evaluation.images,

@@ -6,8 +6,8 @@
 use burn::tensor::Device;
 use neokd_attack::{Attack, Objective, Pgd, Threat};
 use neokd_datasets::Images;
+use neokd_evaluate::attack_run::AttackRun;
 use neokd_evaluate::images::Source;
-use neokd_evaluate::run::Run;
 use neokd_evaluate::{Evaluation, ImageOutcomes};
 use neokd_model::{Frozen, ModelConfig, MultiExit, SmallCnnConfig, weights};
 
@@ -20,8 +20,8 @@ pub(crate) fn main() -> Result<(), Box<dyn std::error::Error>> {
     let data = neokd_datasets::load("mnist", std::path::Path::new(""))?;
     let pgd = Pgd { steps: 10, step_size: 0.02, random_start: true, restarts: 1 };
     let threat = Threat::linf(0.1);
-    let runs =
-        [Objective::Average, Objective::MaxAverage].map(|objective| Run::of(&Attack::new(objective, pgd), &threat));
+    let runs = [Objective::Average, Objective::MaxAverage]
+        .map(|objective| AttackRun::of(&Attack::new(objective, pgd), &threat));
     let (model, images) = (Frozen::new(&network), Source::from(&data.test as &dyn Images));
     let scored = Evaluation { count: 100, ..Evaluation::new(&model, &images, &runs, 1, &device) }.run()?;
     for exit in 0..network.exits() {

@@ -9,9 +9,8 @@ use crate::attack::Attack;
 use crate::error::AttackError;
 use crate::objective::Objective;
 use crate::objective::aim::Aim;
-use crate::passes::{Passes, Searched};
+use crate::passes::Passes;
 use crate::scenario::Scenario;
-use crate::search::Search;
 
 /// Adversarial pixels, audited.
 #[derive(Clone, Debug)]
@@ -38,52 +37,10 @@ pub struct Outcome {
 /// # Errors
 /// [`AttackError`]: an objective that does not fit the network, no gradient, or a broken rule.
 pub fn perturb<M: MultiExit>(scenario: &Scenario<'_, M>, attack: &Attack) -> Result<Adversarial, AttackError> {
-    carry_out(scenario, attack, &mut |aim| attack.search.search(scenario, aim))
-}
-
-/// Searches, audits and judges with a forward pass of its own: an attack is never its own judge.
-///
-/// The same key, attack and example give the same pixels in any batch.
-///
-/// # Errors
-/// As [`perturb`].
-pub fn run<M: MultiExit>(scenario: &Scenario<'_, M>, attack: &Attack) -> Result<Outcome, AttackError> {
-    Ok(judged(scenario, perturb(scenario, attack)?))
-}
-
-/// Several attacks on the same images, each with the outcome that [`run`] gives it.
-///
-/// A search on one exit is carried out once, also where max-average is made of it; its passes count for
-/// the first attack that needs it.
-///
-/// # Errors
-/// As [`perturb`].
-pub fn run_all<M: MultiExit>(scenario: &Scenario<'_, M>, attacks: &[Attack]) -> Result<Vec<Outcome>, AttackError> {
-    let mut found: Vec<(Search, Aim, Tensor<4>)> = Vec::new();
-    let mut outcomes = Vec::with_capacity(attacks.len());
-    for attack in attacks {
-        let adversarial = carry_out(scenario, attack, &mut |aim| {
-            if let Some((.., pixels)) = found.iter().find(|(search, of, _)| *search == attack.search && of == aim) {
-                return Ok((pixels.clone(), Passes::default()));
-            }
-            let (pixels, passes) = attack.search.search(scenario, aim)?;
-            found.push((attack.search, aim.clone(), pixels.clone()));
-            Ok((pixels, passes))
-        })?;
-        outcomes.push(judged(scenario, adversarial));
-    }
-    Ok(outcomes)
-}
-
-/// Perturbs and audits; `search` carries out one search on one aim.
-fn carry_out<M: MultiExit>(
-    scenario: &Scenario<'_, M>,
-    attack: &Attack,
-    search: &mut dyn FnMut(&Aim) -> Searched,
-) -> Result<Adversarial, AttackError> {
     let Scenario { model, batch, .. } = *scenario;
     let (objective, policy) = (attack.objective, attack.policy.as_ref());
     let aims = objective.aims(attack.mean(), policy, model.exits(), model.classes())?;
+    let search = |aim| attack.search.search(scenario, aim);
     let (pixels, passes) = match (attack.search.method().goal(), objective) {
         (Some(_), _) => search(&Aim::Average),
         (None, Objective::MaxAverage) => max_average(scenario, |exit| search(&aims[exit])),
@@ -94,8 +51,15 @@ fn carry_out<M: MultiExit>(
     Ok(Adversarial { pixels, audit, passes })
 }
 
-fn judged<M: MultiExit>(scenario: &Scenario<'_, M>, mut adversarial: Adversarial) -> Outcome {
+/// Searches, audits and judges with a forward pass of its own: an attack is never its own judge.
+///
+/// The same key, attack and example give the same pixels in any batch.
+///
+/// # Errors
+/// As [`perturb`].
+pub fn run<M: MultiExit>(scenario: &Scenario<'_, M>, attack: &Attack) -> Result<Outcome, AttackError> {
+    let mut adversarial = perturb(scenario, attack)?;
     let logits = scenario.model.forward(adversarial.pixels.clone());
-    adversarial.passes += Passes::forward(adversarial.pixels.dims()[0]);
-    Outcome { adversarial, logits }
+    adversarial.passes += Passes::forward(scenario.batch.len());
+    Ok(Outcome { adversarial, logits })
 }

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use burn::tensor::Device;
 use neokd_attack::{Knobs, Norm, Objective, SlowdownGoal, Threat, fraction};
 use neokd_evaluate::adversarial_file::{self, About as AboutRun};
+use neokd_evaluate::attack_run::{AttackName, AttackRun, plan};
 use neokd_evaluate::images::Source;
 use neokd_evaluate::journal::Journal;
-use neokd_evaluate::run::{AttackName, Run, plan};
 use neokd_evaluate::stop::Stop;
 use neokd_evaluate::{Error, Evaluation, Scored, files, policy_file};
 use neokd_model::policy::{Policy, Rule};
@@ -186,7 +186,7 @@ fn deployed(args: &Args, exits: usize) -> Result<Option<Policy>, Error> {
     }
 }
 
-fn runs(args: &Args, network: &Network, policy: Option<&Policy>) -> Result<Vec<Run>, Error> {
+fn runs(args: &Args, network: &Network, policy: Option<&Policy>) -> Result<Vec<AttackRun>, Error> {
     let targets = if args.objective.is_empty() { vec![Objective::MaxAverage] } else { args.objective.clone() };
     if targets.contains(&Objective::Policy) && policy.is_none() {
         return Err(Error::Config("--objective policy: say which by --policy, for example confidence:0.9".to_string()));
@@ -219,7 +219,7 @@ pub(super) struct Sources {
 }
 
 impl Sources {
-    pub(super) fn open(runs: &[Run], target: &Network, device: &Device) -> Result<Self, Error> {
+    pub(super) fn open(runs: &[AttackRun], target: &Network, device: &Device) -> Result<Self, Error> {
         let (mut networks, mut digests) = (Vec::new(), Vec::new());
         for run in runs {
             let AttackName::TransferFrom(path) = &run.name else {

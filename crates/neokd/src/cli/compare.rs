@@ -126,7 +126,8 @@ impl Bench<'_> {
         }
         say("evaluating")?;
         let trial = Trial::of(config, &targets(config.model.exits()));
-        let (report, _) = session.evaluate(&network, &trial, Subject::Run(Some(&training)), &mut |evaluation| watched(evaluation))?;
+        let (report, _) =
+            session.evaluate(&network, &trial, Subject::Run(Some(&training)), &mut |evaluation| watched(evaluation))?;
         session.deliver(&run, &network, &trial, &report)?;
         Run::read(run.folder())
     }
@@ -150,7 +151,7 @@ fn existing(folder: &Path, config: &RunConfig) -> Result<Option<RunDir>, Error> 
 
 /// A run that is done and scored under all attacks of a comparison.
 fn finished(run: &RunDir) -> Option<Run> {
-    Run::read(run.folder()).ok().filter(|run| run.document.as_ref().is_some_and(is_enough))
+    Run::read(run.folder()).ok().filter(|run| run.report.as_ref().is_some_and(is_enough))
 }
 
 /// Rows: a measure and a method; columns: the exits and their mean; below, what is larger than the

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use burn::tensor::Device;
 use neokd_attack::{Attack, Cw, Fgsm, Knobs, Norm, Objective, Pgd, Search, Slowdown, SlowdownGoal, fraction};
 use neokd_evaluate::adversarial_file::{self, About};
+use neokd_evaluate::attack_run::{AttackName, AttackRun, plan};
 use neokd_evaluate::dynamic::ExitAnswers;
-use neokd_evaluate::run::{AttackName, Run, plan};
 use neokd_evaluate::{Error, files, policy_file};
 use neokd_model::{Frozen, MultiExit, Network, weights};
 use neokd_train::RunConfig;
@@ -218,7 +218,7 @@ fn trial(args: &Args, session: &Session<'_>, network: &Network) -> Result<(Trial
         }
     }
     if broad {
-        runs.push(Run::of(&slowdown(config), &config.threat));
+        runs.push(AttackRun::of(&slowdown(config), &config.threat));
     }
     if args.full && !args.attack.contains(&AttackName::AutoAttack) {
         runs.extend(planned(&[AttackName::AutoAttack], &asked, &Knobs::default())?);

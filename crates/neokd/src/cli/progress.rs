@@ -44,7 +44,7 @@ impl Observer for TrainingBar {
             true => {
                 let left = Duration::from_secs_f64(elapsed / steps * (length.steps() - record.step) as f64);
                 let images = steps * length.batch_size as f64 / elapsed;
-                format!("{images:.0} images/s, {} left", neokd_train::training::plan::human(left))
+                format!("{images:.0} images/s, {} left", neokd_train::training::dry_run::human(left))
             }
             false => String::new(),
         };

@@ -19,7 +19,7 @@ pub(super) fn run(args: Args, out: &mut Output) -> Result<(), Error> {
     out.line(&format!("device: {}", devices.names))?;
     let folder = tempfile::tempdir().map_err(Error::io("create a folder in", &std::env::temp_dir()))?;
     crate::smoke::run(&devices, folder.path(), &mut |stage, finding| out.line(&format!("ok  {stage}: {finding}")))?;
-    let memory = neokd_train::training::plan::resident()
+    let memory = neokd_train::training::dry_run::resident()
         .map(|bytes| format!(", at most {} MB", bytes / 1_000_000))
         .unwrap_or_default();
     out.line(&format!("all stages behaved: {:.1} s{memory}", started.elapsed().as_secs_f64()))

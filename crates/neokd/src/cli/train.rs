@@ -9,7 +9,7 @@ use neokd_evaluate::stop::Stop;
 use neokd_train::RunConfig;
 use neokd_train::run::checkpoint::TrainingState;
 use neokd_train::run::run_dir::RunDir;
-use neokd_train::training::plan::{Plan, human};
+use neokd_train::training::dry_run::{Plan, human};
 
 use super::progress::{TrainingBar, watched};
 use super::{DataFlag, DeviceFlag, Output};
@@ -81,7 +81,8 @@ pub(super) fn run(args: Args, out: &mut Output) -> Result<(), Error> {
     }
     let Trained { network, training } = with_bar(&session, &run, &mut state, &Stop::on_signal()?)?;
     let trial = Trial::of(&config, &[Objective::Average, Objective::MaxAverage]);
-    let (report, _) = session.evaluate(&network, &trial, Subject::Run(Some(&training)), &mut |evaluation| watched(evaluation))?;
+    let (report, _) =
+        session.evaluate(&network, &trial, Subject::Run(Some(&training)), &mut |evaluation| watched(evaluation))?;
     session.deliver(&run, &network, &trial, &report)?;
     if args.json {
         return out.line(&report.to_json()?);

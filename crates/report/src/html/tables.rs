@@ -54,40 +54,32 @@ fn worst_head(worst: &WorstReport) -> String {
 }
 
 /// Exits by clean and attacks.
-pub(super) fn exits(document: &Report) -> String {
+pub(super) fn exits(report: &Report) -> String {
     let mut head = "<th>exit</th><th>cost<small>M multiply-adds</small></th><th>clean<small>accuracy in %</small></th>"
         .to_string();
-    head.extend(document.attacks.iter().map(attack_head));
-    head.extend(document.worst.iter().map(worst_head));
-    let columns: Vec<&Accuracy> = document.accuracies().collect();
+    head.extend(report.attacks.iter().map(attack_head));
+    head.extend(report.worst.iter().map(worst_head));
+    let columns: Vec<&Accuracy> = report.accuracies().collect();
     let mut rows = String::new();
-    for exit in 0..document.clean.exits.len() {
-        let cost = document
-            .costs
-            .get(exit)
-            .map_or("–".to_string(), |cost| format!("{:.2}", cost.multiply_adds as f64 / 1e6));
+    for exit in 0..report.clean.exits.len() {
+        let cost =
+            report.costs.get(exit).map_or("–".to_string(), |cost| format!("{:.2}", cost.multiply_adds as f64 / 1e6));
         let cells: String =
             columns.iter().map(|column| column.exits.get(exit).map_or("<td>–</td>".to_string(), share)).collect();
         let _ = writeln!(rows, "<tr><td>{exit}</td><td>{cost}</td>{cells}</tr>");
     }
     let means: String = columns.iter().map(|column| mean(Mean::of(column), false)).collect();
     let _ = writeln!(rows, "<tr class=\"mean\"><td>mean</td><td></td>{means}</tr>");
-    if document
-        .calibration
-        .iter()
-        .chain(document.attacks.iter().flat_map(|attack| &attack.calibration))
-        .next()
-        .is_some()
-    {
-        let attacked = document.attacks.iter().map(|attack| &attack.calibration);
+    if report.calibration.iter().chain(report.attacks.iter().flat_map(|attack| &attack.calibration)).next().is_some() {
+        let attacked = report.attacks.iter().map(|attack| &attack.calibration);
         let cells: String =
-            std::iter::once(&document.calibration).chain(attacked).map(|exits| calibration(exits)).collect();
+            std::iter::once(&report.calibration).chain(attacked).map(|exits| calibration(exits)).collect();
         let _ = writeln!(rows, "<tr><td>calibration error</td><td></td>{cells}</tr>");
     }
     let caption = format!(
         "<p class=\"caption\">Accuracy in % with 95 % interval; n = {} test images in every cell. The same attacked image \
          is scored at all exits. Worst case: per image, whatever was tried at that radius and smaller ones.</p>\n",
-        document.n
+        report.n
     );
     format!("{caption}{}", table(&head, &rows))
 }
@@ -106,28 +98,28 @@ fn calibration(exits: &[Calibration]) -> String {
 }
 
 /// Each exit under the attack on it alone, and images that no exit loses, for attacks that say so.
-pub(super) fn own_exits(document: &Report) -> String {
-    let attacks: Vec<&AttackReport> = document.attacks.iter().filter(|attack| attack.any_exit.is_some()).collect();
+pub(super) fn own_exits(report: &Report) -> String {
+    let attacks: Vec<&AttackReport> = report.attacks.iter().filter(|attack| attack.any_exit.is_some()).collect();
     if attacks.is_empty() {
         return String::new();
     }
     let mut head = "<th>exit</th>".to_string();
     head.extend(attacks.iter().map(|attack| attack_head(attack)));
-    head.extend(document.worst.iter().map(worst_head));
+    head.extend(report.worst.iter().map(worst_head));
     let own: Vec<&[Option<Share>]> =
-        attacks.iter().map(|attack| &*attack.own).chain(document.worst.iter().map(|worst| &*worst.own)).collect();
+        attacks.iter().map(|attack| &*attack.own).chain(report.worst.iter().map(|worst| &*worst.own)).collect();
     let cell = |found: Option<&Share>| found.map_or("<td>–</td>".to_string(), share);
     let mut rows = String::new();
-    for exit in 0..document.clean.exits.len() {
+    for exit in 0..report.clean.exits.len() {
         let cells = own.iter().map(|own| cell(own.get(exit).and_then(Option::as_ref)));
         let _ = writeln!(rows, "<tr><td>{exit}</td>{}</tr>", cells.collect::<String>());
     }
-    let worst = document.worst.iter().map(|worst| Some(&worst.any_exit));
+    let worst = report.worst.iter().map(|worst| Some(&worst.any_exit));
     let everywhere = attacks.iter().map(|attack| attack.any_exit.as_ref()).chain(worst);
     let everywhere: String = everywhere.map(cell).collect();
     let _ = writeln!(rows, "<tr class=\"mean\"><td>all exits</td>{everywhere}</tr>");
-    if document.worst.iter().any(|worst| worst.deployed.is_some()) {
-        let worst = document.worst.iter().map(|worst| cell(worst.deployed.as_ref()));
+    if report.worst.iter().any(|worst| worst.deployed.is_some()) {
+        let worst = report.worst.iter().map(|worst| cell(worst.deployed.as_ref()));
         let cells: String = attacks.iter().map(|_| cell(None)).chain(worst).collect();
         let _ = writeln!(rows, "<tr class=\"mean\"><td>deployed</td>{cells}</tr>");
     }
@@ -141,10 +133,10 @@ pub(super) fn own_exits(document: &Report) -> String {
 
 /// Policies by cost, clean and attacked, and what withstands everything; where there are so many that they are a curve,
 /// the deployed one.
-pub(super) fn policies(document: &Report) -> String {
-    let shown: Vec<&PolicyReport> = match document.policies.len() <= POLICIES {
-        true => document.policies.iter().collect(),
-        false => document.deployed().into_iter().collect(),
+pub(super) fn policies(report: &Report) -> String {
+    let shown: Vec<&PolicyReport> = match report.policies.len() <= POLICIES {
+        true => report.policies.iter().collect(),
+        false => report.deployed().into_iter().collect(),
     };
     let head = "<th>policy</th><th class=\"text\">images</th><th>accuracy<small>in %</small></th>\
                 <th>cost<small>M multiply-adds</small></th><th>efficacy</th><th>robust<small>in %</small></th>";
@@ -162,7 +154,7 @@ pub(super) fn policies(document: &Report) -> String {
     let mut rows = String::new();
     for clean in shown {
         rows.push_str(&row((&policy_name(clean), "clean"), clean));
-        let attacks = document.attacks.iter().filter_map(|attack| Some((attack.label(), attack.under(clean)?)));
+        let attacks = report.attacks.iter().filter_map(|attack| Some((attack.label(), attack.under(clean)?)));
         rows.extend(attacks.map(|(label, found)| row(("", &label), found)));
     }
     let caption = format!(
@@ -170,7 +162,7 @@ pub(super) fn policies(document: &Report) -> String {
          the share of images that have left, by the share of the whole cost spent, from (0, 0) to (1, 1): 1 if \
          all leave for nothing. Robust: answered correctly as they are and whatever was tried. The attacks are on the exits, \
          unless they are named policy or slow.</p>\n",
-        document.n
+        report.n
     );
     format!("{caption}{}", table(head, &rows))
 }
@@ -192,9 +184,9 @@ pub(super) fn comparison(comparison: &Comparison<'_>) -> String {
     let mut rows = String::new();
     for (index, run) in comparison.runs.iter().enumerate() {
         let cells: String = columns.iter().map(|column| mean(column[index], is_best(column, index))).collect();
-        let n = run.document.as_ref().map_or("–".to_string(), |document| document.n.to_string());
-        let verdict = run.document.as_ref().and_then(Report::verdict);
-        let state = if run.document.is_some() { String::new() } else { format!(", {}", run.state()) };
+        let n = run.report.as_ref().map_or("–".to_string(), |report| report.n.to_string());
+        let verdict = run.report.as_ref().and_then(Report::verdict);
+        let state = if run.report.is_some() { String::new() } else { format!(", {}", run.state()) };
         let _ = writeln!(
             rows,
             "<tr><td>{}{}<small>{}</small></td><td>{n}</td>{cells}</tr>",

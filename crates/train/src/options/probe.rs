@@ -6,9 +6,9 @@ use burn::tensor::Device;
 use neokd_attack::{Attack, Objective, Pgd, Threat};
 use neokd_datasets::Images;
 use neokd_evaluate::Error;
+use neokd_evaluate::attack_run::AttackRun;
 use neokd_evaluate::images::Source;
 use neokd_evaluate::interval::Share;
-use neokd_evaluate::run::Run;
 use neokd_evaluate::{Evaluation, ImageOutcomes};
 use neokd_model::{Frozen, MultiExit};
 use serde::{Deserialize, Serialize};
@@ -101,7 +101,7 @@ impl ProbeConfig {
         device: &Device,
     ) -> Result<ProbeRecord, Error> {
         let pgd = Pgd { steps: self.steps, step_size: threat.epsilon / 4.0, random_start: true, restarts: 1 };
-        let runs = [Pgd::fgsm(threat), pgd].map(|pgd| Run::of(&Attack::new(Objective::Average, pgd), threat));
+        let runs = [Pgd::fgsm(threat), pgd].map(|pgd| AttackRun::of(&Attack::new(Objective::Average, pgd), threat));
         let images = Source::from(set);
         let scored = Evaluation {
             count: images.count(self.images),

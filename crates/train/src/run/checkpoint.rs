@@ -62,7 +62,7 @@ impl<M: MultiExit> TrainingState<M> {
     }
 
     /// The network that stands for the run at this point: the average where one is kept.
-    pub fn judged(&self) -> &M {
+    pub fn for_evaluation(&self) -> &M {
         self.average.as_ref().unwrap_or(&self.model)
     }
 
@@ -243,9 +243,9 @@ impl<B: Backbone> Contents<B> {
     /// # Errors
     /// [`Error::Checkpoint`] lists the tensors that do not fit it.
     pub fn network(self, device: &Device) -> Result<(B, B::Network), Error> {
-        let judged = self.judged();
-        let network = apply(&judged.model, judged.weights, &judged.path, device)?;
-        Ok((judged.model, network))
+        let contents = self.for_evaluation();
+        let network = apply(&contents.model, contents.weights, &contents.path, device)?;
+        Ok((contents.model, network))
     }
 
     /// As [`network`](Self::network), but the weights of the last step, averaged or not.
@@ -258,7 +258,7 @@ impl<B: Backbone> Contents<B> {
     }
 
     /// The same with the average in the place of the weights, where there is one.
-    fn judged(mut self) -> Self {
+    fn for_evaluation(mut self) -> Self {
         if let Some(saved) = self.training.as_mut().filter(|saved| !saved.average.is_empty()) {
             self.weights = std::mem::take(&mut saved.average);
         }
@@ -272,17 +272,17 @@ impl Contents {
     /// # Errors
     /// [`Error::Checkpoint`] lists the tensors that do not fit, under the names that fit more of them.
     pub fn network_of_any_names(self, device: &Device) -> Result<(ModelConfig, Network), Error> {
-        let judged = self.judged();
-        let ours = match weights::apply(judged.model.init(0, device), judged.weights.clone()) {
+        let contents = self.for_evaluation();
+        let ours = match weights::apply(contents.model.init(0, device), contents.weights.clone()) {
             Err(WeightsError::Mismatch(report)) => report,
-            result => return Ok((judged.model, result.map_err(Error::weights(&judged.path))?)),
+            result => return Ok((contents.model, result.map_err(Error::weights(&contents.path))?)),
         };
-        let found = weights::from_pytorch(&judged.model, judged.weights, device).map_err(|theirs| match theirs {
+        let found = weights::from_pytorch(&contents.model, contents.weights, device).map_err(|theirs| match theirs {
             WeightsError::Mismatch(theirs) if theirs.count() < ours.count() => WeightsError::Mismatch(theirs),
             WeightsError::Mismatch(_) => WeightsError::Mismatch(ours),
             other => other,
         });
-        Ok((judged.model, found.map_err(Error::weights(&judged.path))?))
+        Ok((contents.model, found.map_err(Error::weights(&contents.path))?))
     }
 }
 

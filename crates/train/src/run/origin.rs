@@ -52,8 +52,9 @@ impl Recipe {
     /// # Errors
     /// [`Error::Config`] if JSON cannot hold the configuration.
     pub fn of<B: Backbone>(config: &RunConfig<B>, steps: u64) -> Result<Self, Error> {
-        let unwritable =
-            |error| Error::Config(format!("the configuration cannot be written as JSON: {error}; leave out what is new"));
+        let unwritable = |error| {
+            Error::Config(format!("the configuration cannot be written as JSON: {error}; leave out what is new"))
+        };
         let mut config = serde_json::to_value(config).map_err(unwritable)?;
         if let Some(data) = config.get_mut("data").and_then(Value::as_object_mut) {
             data.remove("path");
@@ -120,8 +121,7 @@ mod tests {
         let set = ["data.path=\"/home/somebody/images\"".to_string(), "data.name=\"mine\"".to_string()];
         let config = RunConfig::load("mnist-quick", &set).unwrap();
         let recipe = Recipe { versions: Some(Versions::current()), ..Recipe::of(&config, 7).unwrap() };
-        let converted =
-            Origin::Converted { file: "a.pth".into(), sha256: "0".repeat(64), key: "ema".into() };
+        let converted = Origin::Converted { file: "a.pth".into(), sha256: "0".repeat(64), key: "ema".into() };
         for origin in [Origin::Trained(recipe), converted] {
             let model = &config.model;
             let bytes = origin.encode(model, &model.init(1, &burn::tensor::Device::flex())).unwrap();

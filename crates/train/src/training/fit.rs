@@ -17,10 +17,10 @@ use neokd_distill::{Draw, ExitLoss, LossInput, LossTerms, Memory};
 use neokd_evaluate::Error;
 use neokd_evaluate::Evaluation;
 use neokd_evaluate::accuracy::Versions;
+use neokd_evaluate::attack_run::AttackRun;
 use neokd_evaluate::batches::{self, Batches, LabelledBatch};
 use neokd_evaluate::images::Source;
 use neokd_evaluate::interval::Share;
-use neokd_evaluate::run::Run;
 use neokd_evaluate::seeds::{Purpose, key};
 use neokd_evaluate::stop::Stop;
 use neokd_model::{Backbone, Frozen, ModelConfig, MultiExit};
@@ -39,7 +39,7 @@ use crate::run::origin::{Origin, Recipe};
 use crate::run::progress::Progress;
 use crate::run::run_dir::RunDir;
 use crate::training::clip::clip;
-use crate::training::lesson::{Learned, Lesson, Sum};
+use crate::training::micro_batch::{GradientSum, MicroBatch, StepGradients};
 
 /// Who watches a run: a progress bar, or nobody.
 pub trait Observer {
@@ -177,22 +177,9 @@ impl<'a, B: Backbone> Fit<'a, B> {
                 let record = self.step(state, &batch?)?;
                 observer.step(&record, &self.length);
                 log.write_step(record)?;
+                self.look(state, run, &mut log, observer)?;
 
                 let step = state.progress.step;
-                if self.looks_at(step) {
-                    let record = self.validate(state)?;
-                    self.keep_best(state, &record, run)?;
-                    observer.validated(&record);
-                    log.write_validation(record)?;
-                }
-                if self.config.validation.probe.is_due(step, &self.config.training.attack) {
-                    let record = self.probe_overfitting(state)?;
-                    if !record.collapsed.is_empty() {
-                        state.progress.alarm.get_or_insert(step);
-                        observer.alarmed(&record);
-                    }
-                    log.write_probe(record)?;
-                }
                 if stop.wanted(step) && step < self.length.steps() {
                     save(state)?;
                     return Err(Error::Interrupted { step, folder: run.folder().to_path_buf() });
@@ -219,23 +206,48 @@ impl<'a, B: Backbone> Fit<'a, B> {
         Ok(())
     }
 
+    /// What is due between two steps: a look at held-out images, the best network kept, the probe for overfitting.
+    fn look(
+        &self,
+        state: &mut TrainingState<B::Network>,
+        run: &RunDir,
+        log: &mut MetricsLog,
+        observer: &mut dyn Observer,
+    ) -> Result<(), Error> {
+        let step = state.progress.step;
+        if self.looks_at(step) {
+            let record = self.validate(state)?;
+            self.keep_best(state, &record, run)?;
+            observer.validated(&record);
+            log.write_validation(record)?;
+        }
+        if self.config.validation.probe.is_due(step, &self.config.training.attack) {
+            let record = self.probe_overfitting(state)?;
+            if !record.collapsed.is_empty() {
+                state.progress.alarm.get_or_insert(step);
+                observer.alarmed(&record);
+            }
+            log.write_probe(record)?;
+        }
+        Ok(())
+    }
+
     /// One step on the first batch, outside any run: what a step costs.
     ///
     /// # Errors
     /// As [`run`](Self::run).
-    pub fn probe(&self, state: &mut TrainingState<B::Network>) -> Result<(), Error> {
+    pub fn trial_step(&self, state: &mut TrainingState<B::Network>) -> Result<(), Error> {
         self.batches(0, 0..1).try_for_each(|batch| self.step(state, &batch?).map(|_| ()))
     }
 
     /// One training step.
     fn step(&self, state: &mut TrainingState<B::Network>, data: &LabelledBatch) -> Result<StepRecord, Error> {
-        let lesson = self.lesson(&state.progress, data);
-        let remembering = self.remember(state, &lesson)?;
-        let learned = match self.replicas.is_empty() {
-            true => self.learn(state, &state.model, &lesson)?,
-            false => self.learn_in_parts(state, &lesson)?,
+        let micro = self.micro_batch(&state.progress, data);
+        let remembering = self.remember(state, &micro)?;
+        let StepGradients { gradients, total, loss, passes, .. } = match self.replicas.is_empty() {
+            true => self.gradients(state, &state.model, &micro)?,
+            false => self.gradients_in_parts(state, &micro)?,
         };
-        let Learned { gradients, total, loss, passes, .. } = learned;
 
         let progress = &mut state.progress;
         let training = &self.config.training;
@@ -256,50 +268,59 @@ impl<'a, B: Backbone> Fit<'a, B> {
 
     /// Adds what the network says to the clean images to the running averages, where the loss asks for that;
     /// and what it took.
-    fn remember(&self, state: &mut TrainingState<B::Network>, lesson: &Lesson) -> Result<Passes, Error> {
+    fn remember(&self, state: &mut TrainingState<B::Network>, micro: &MicroBatch) -> Result<Passes, Error> {
         let wanted = self.loss.remember().filter(|remember| self.done(&state.progress) >= remember.start);
         let (Some(remember), Some(predictions)) = (wanted, &mut state.predictions) else {
             return Ok(Passes::default());
         };
-        let batch = &lesson.data.batch;
+        let batch = &micro.data.batch;
         let answers = Frozen::new(&state.model).forward(batch.pixels.clone());
         predictions.update(remember.momentum, &batch.examples, answers.as_slice())?;
         Ok(Passes::forward(batch.len()))
     }
 
-    /// What `model`, the network of `state` or a copy of it, learns from a lesson on its device.
-    fn learn(&self, state: &TrainingState<B::Network>, model: &B::Network, lesson: &Lesson) -> Result<Learned, Error> {
-        let adversarial = self.perturb(state, model, lesson)?;
-        let (learner, extra) = self.learner(state, model, lesson, &adversarial.pixels);
-        let terms = self.judge(state, &learner, lesson, &adversarial.pixels);
+    /// The gradients of `model`, the network of `state` or a copy of it, on its device: attack, forward, loss, backward.
+    fn gradients(
+        &self,
+        state: &TrainingState<B::Network>,
+        model: &B::Network,
+        micro: &MicroBatch,
+    ) -> Result<StepGradients, Error> {
+        let adversarial = self.perturb(state, model, micro)?;
+        let (point, extra) = self.descent_point(state, model, micro, &adversarial.pixels);
+        let terms = self.loss_terms(state, &point, micro, &adversarial.pixels);
         let scale = self.config.training.loss_scale(&*self.loss, self.config.model.exits());
         let total = if scale == 1.0 { terms.total() } else { terms.total().mul_scalar(scale) };
-        let gradients = total.clone().mul_scalar(lesson.share).backward();
-        let gradients = GradientsParams::from_grads(gradients, &learner);
+        let gradients = total.clone().mul_scalar(micro.share).backward();
+        let gradients = GradientsParams::from_grads(gradients, &point);
         let (total, loss) = read(&terms, total, state.progress.step + 1)?;
-        let passes = adversarial.passes + extra + Passes::gradient(2 * lesson.data.batch.len());
-        Ok(Learned { gradients, share: lesson.share, total, loss, passes })
+        let passes = adversarial.passes + extra + Passes::gradient(2 * micro.data.batch.len());
+        Ok(StepGradients { gradients, share: micro.share, total, loss, passes })
     }
 
-    /// The same with a part of the lesson on each device, all at once: data parallelism. The first device has
+    /// The same with a part of the micro-batch on each device, all at once: data parallelism. The first device has
     /// the network itself, whose batch-norm statistics so follow the first part, the others have copies.
-    fn learn_in_parts(&self, state: &TrainingState<B::Network>, lesson: &Lesson) -> Result<Learned, Error> {
-        let mut parts = lesson.split(1 + self.replicas.len()).into_iter();
+    fn gradients_in_parts(
+        &self,
+        state: &TrainingState<B::Network>,
+        micro: &MicroBatch,
+    ) -> Result<StepGradients, Error> {
+        let mut parts = micro.split(1 + self.replicas.len()).into_iter();
         let Some(first) = parts.next() else {
-            return self.learn(state, &state.model, lesson);
+            return self.gradients(state, &state.model, micro);
         };
-        let mut sum = Sum::new(&state.model, self.device);
+        let mut sum = GradientSum::new(&state.model, self.device);
         thread::scope(|scope| {
             let others: Vec<_> = parts
                 .zip(&self.replicas)
                 .map(|(part, device)| {
                     scope.spawn(move || {
                         let copy = state.model.valid().train().fork(device);
-                        self.learn(state, &copy, &part.to_device(device))
+                        self.gradients(state, &copy, &part.to_device(device))
                     })
                 })
                 .collect();
-            sum.add(self.learn(state, &state.model, &first)?);
+            sum.add(self.gradients(state, &state.model, &first)?);
             for other in others {
                 sum.add(other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?);
             }
@@ -312,17 +333,17 @@ impl<'a, B: Backbone> Fit<'a, B> {
         &self,
         state: &TrainingState<B::Network>,
         model: &B::Network,
-        lesson: &Lesson,
+        micro: &MicroBatch,
     ) -> Result<Adversarial, Error> {
-        let (seed, progress, batch) = (self.config.seed, &state.progress, &lesson.data.batch);
+        let (seed, progress, batch) = (self.config.seed, &state.progress, &micro.data.batch);
         let frozen = match self.config.training.attack_mode {
             AttackMode::Evaluation => Frozen::new(model),
             AttackMode::Training => {
-                model.reseed(lesson.key(key(seed, Purpose::AttackDropout, progress.step)));
+                model.reseed(micro.key(key(seed, Purpose::AttackDropout, progress.step)));
                 Frozen::in_training_mode(model)
             }
         };
-        let averages = self.averages(state, lesson);
+        let averages = self.averages(state, micro);
         let climb = Climb {
             loss: self.config.training.attack_loss,
             penalty: averages.as_ref().map(|averages| (&*self.loss, Memory { averages, done: self.done(progress) })),
@@ -332,17 +353,17 @@ impl<'a, B: Backbone> Fit<'a, B> {
         Ok(self.config.training.attack.perturb(&scenario, &climb)?)
     }
 
-    /// The running averages of the network's predictions on the images of a lesson, where the loss reads them.
-    fn averages(&self, state: &TrainingState<B::Network>, lesson: &Lesson) -> Option<Vec<Tensor<2>>> {
-        let batch = &lesson.data.batch;
+    /// The running averages of the network's predictions on the images of a micro-batch, where the loss reads them.
+    fn averages(&self, state: &TrainingState<B::Network>, micro: &MicroBatch) -> Option<Vec<Tensor<2>>> {
+        let batch = &micro.data.batch;
         state.predictions.as_ref().map(|kept| kept.of(&batch.examples, &batch.pixels.device()))
     }
 
     /// The batch as it is learned from: boxes exchanged, targets mixed and smoothed, where asked for.
-    fn lesson(&self, progress: &Progress, data: &LabelledBatch) -> Lesson {
+    fn micro_batch(&self, progress: &Progress, data: &LabelledBatch) -> MicroBatch {
         let training = &self.config.training;
         if training.cutmix.is_none() && training.label_smoothing == 0.0 {
-            return Lesson::new(data.clone(), None);
+            return MicroBatch::new(data.clone(), None);
         }
         let classes = self.config.model.classes();
         let targets = Targets::one_hot(&data.labels, classes);
@@ -351,16 +372,16 @@ impl<'a, B: Backbone> Fit<'a, B> {
             None => (data.clone(), targets),
         };
         let targets = targets.smoothed(training.label_smoothing).to_device(self.device);
-        Lesson::new(data, Some(targets))
+        MicroBatch::new(data, Some(targets))
     }
 
-    /// The network whose loss is lowered: the trained one, or with AWP its worst neighbour; and what it
+    /// The point at which the loss is lowered: the trained network, or with AWP its worst neighbour; and what it
     /// took to find that.
-    fn learner(
+    fn descent_point(
         &self,
         state: &TrainingState<B::Network>,
         model: &B::Network,
-        lesson: &Lesson,
+        micro: &MicroBatch,
         adversarial: &Tensor<4>,
     ) -> (B::Network, Passes) {
         let awp = self.config.training.awp.filter(|awp| self.done(&state.progress) >= awp.start);
@@ -369,28 +390,28 @@ impl<'a, B: Backbone> Fit<'a, B> {
         };
         // A copy with batch-norm statistics of its own: this pass must not count as training.
         let copy = model.valid().train();
-        let terms = self.judge(state, &copy, lesson, adversarial);
+        let terms = self.loss_terms(state, &copy, micro, adversarial);
         let uphill = GradientsParams::from_grads(terms.total().backward(), &copy);
         let gamma = awp.gamma(&self.config.training.loss);
-        (worst_neighbour(model.clone(), uphill, gamma), Passes::gradient(2 * lesson.data.batch.len()))
+        (worst_neighbour(model.clone(), uphill, gamma), Passes::gradient(2 * micro.data.batch.len()))
     }
 
     /// The loss of `model`, term by term.
-    fn judge(
+    fn loss_terms(
         &self,
         state: &TrainingState<B::Network>,
         model: &B::Network,
-        lesson: &Lesson,
+        micro: &MicroBatch,
         adversarial: &Tensor<4>,
     ) -> LossTerms {
-        model.reseed(lesson.key(key(self.config.seed, Purpose::Dropout, state.progress.step)));
-        let data = &lesson.data;
+        model.reseed(micro.key(key(self.config.seed, Purpose::Dropout, state.progress.step)));
+        let data = &micro.data;
         let (clean, adversarial) = self.answers(model, data, adversarial);
         let heads = model.head_weights();
-        let averages = self.averages(state, lesson);
+        let averages = self.averages(state, micro);
         let done = self.done(&state.progress);
         self.loss.terms(LossInput {
-            targets: lesson.targets.as_ref(),
+            targets: micro.targets.as_ref(),
             heads: &heads,
             memory: averages.as_ref().map(|averages| Memory { averages, done }),
             ..LossInput::new(&clean, &adversarial, &data.batch.labels, self.draw(&state.progress, data))
@@ -452,8 +473,8 @@ impl<'a, B: Backbone> Fit<'a, B> {
 
     /// Accuracy on the first held-out training images, clean and under [`RunConfig::validation_attack`].
     fn validate(&self, state: &TrainingState<B::Network>) -> Result<ValidationRecord, Error> {
-        let (frozen, images) = (Frozen::new(state.judged()), Source::from(self.held_out));
-        let runs = [Run::of(&self.config.validation_attack(), &self.threat)];
+        let (frozen, images) = (Frozen::new(state.for_evaluation()), Source::from(self.held_out));
+        let runs = [AttackRun::of(&self.config.validation_attack(), &self.threat)];
         let scored = Evaluation {
             count: images.count(self.config.validation.images),
             batch_size: self.config.evaluation.batch_size,
@@ -467,7 +488,8 @@ impl<'a, B: Backbone> Fit<'a, B> {
 
     /// How the training attack on one exit carries over to the others, on the first held-out training images.
     fn transfer(&self, state: &TrainingState<B::Network>) -> Result<TransferRecord, Error> {
-        let (frozen, attack) = (Frozen::new(state.judged()), self.config.training.attack.inside_the_ball(&self.threat));
+        let (frozen, attack) =
+            (Frozen::new(state.for_evaluation()), self.config.training.attack.inside_the_ball(&self.threat));
         let (images, batch_size) = (self.config.validation.transfer_images, self.config.evaluation.batch_size);
         let key = key(self.config.seed, Purpose::Validation, 2);
         let mut found = Transfer::default();
@@ -496,7 +518,7 @@ impl<'a, B: Backbone> Fit<'a, B> {
         }
         let path = run.best_path();
         let origin = self.origin(look.step)?;
-        let bytes = origin.encode(&self.config.model, state.judged()).map_err(Error::weights(&path))?;
+        let bytes = origin.encode(&self.config.model, state.for_evaluation()).map_err(Error::weights(&path))?;
         neokd_evaluate::files::write_atomically(&path, &bytes)
     }
 

@@ -76,7 +76,7 @@ pub enum Method {
 
 /// One attack on one objective at one radius.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Run {
+pub struct AttackRun {
     /// The attack.
     pub name: AttackName,
     /// What it maximises; a slow-down has no use for it.
@@ -109,7 +109,7 @@ pub fn plan(
     threats: &[Threat],
     knobs: &Knobs,
     classes: usize,
-) -> Result<Vec<Run>, Error> {
+) -> Result<Vec<AttackRun>, Error> {
     let mut threats = threats.to_vec();
     threats.sort_by(|one, other| one.epsilon.total_cmp(&other.epsilon));
     threats.dedup();
@@ -120,7 +120,7 @@ pub fn plan(
             let targets = if *name == AttackName::SLOWDOWN { &[Objective::Average] } else { targets };
             for &target in targets {
                 let method = method(name, knobs, threat, classes)?;
-                let run = Run { name: name.clone(), target, threat: *threat, method };
+                let run = AttackRun { name: name.clone(), target, threat: *threat, method };
                 if !runs.contains(&run) {
                     runs.push(run);
                 }
@@ -150,13 +150,13 @@ fn method(name: &AttackName, knobs: &Knobs, threat: &Threat, classes: usize) -> 
 
 /// The searches on single exits that are done, of one batch.
 pub(crate) struct Searches<'a> {
-    runs: &'a [Run],
-    done: Vec<(Run, Attacked)>,
+    runs: &'a [AttackRun],
+    done: Vec<(AttackRun, Attacked)>,
 }
 
 impl<'a> Searches<'a> {
     /// None yet, of these runs.
-    pub(crate) fn of(runs: &'a [Run]) -> Self {
+    pub(crate) fn of(runs: &'a [AttackRun]) -> Self {
         Self { runs, done: Vec::new() }
     }
 
@@ -165,7 +165,7 @@ impl<'a> Searches<'a> {
     fn take(
         &mut self,
         at: usize,
-        aimed: Run,
+        aimed: AttackRun,
         search: impl FnOnce() -> Result<Attacked, AttackError>,
     ) -> Result<Attacked, AttackError> {
         let mut found = match self.done.iter().find(|(run, _)| *run == aimed) {
@@ -186,7 +186,7 @@ impl<'a> Searches<'a> {
     }
 }
 
-impl Run {
+impl AttackRun {
     /// An attack as a configuration has it.
     pub fn of(attack: &Attack, threat: &Threat) -> Self {
         let name = AttackName::Search(attack.search.method().name());

@@ -59,9 +59,9 @@ impl Plan {
         let mut state = TrainingState::start(&probe, device);
         let costs = state.model.costs();
         let before = resident();
-        fit.probe(&mut state)?;
+        fit.trial_step(&mut state)?;
         let started = Instant::now();
-        fit.probe(&mut state)?;
+        fit.trial_step(&mut state)?;
         let per_image = started.elapsed() / probe.training.batch_size as u32;
         let images = length.steps() as f64 * length.batch_size as f64;
         Ok(Self {

@@ -1,4 +1,4 @@
-//! What a training step learns from, and what it has learned: of a whole batch, or of its parts on several
+//! What a training step learns from and the gradients that come of it: of a whole batch, or of its parts on several
 //! devices, put together again.
 
 use burn::optim::{GradientsAccumulator, GradientsParams};
@@ -9,8 +9,8 @@ use neokd_model::MultiExit;
 
 use crate::run::metrics::TermRecord;
 
-/// A batch as it is learned from.
-pub(crate) struct Lesson {
+/// A batch, or a device's part of one, as it is learned from.
+pub(crate) struct MicroBatch {
     pub(crate) data: LabelledBatch,
     /// `[batch, classes]` where the labels alone are not the targets.
     pub(crate) targets: Option<Tensor<2>>,
@@ -20,9 +20,9 @@ pub(crate) struct Lesson {
     pub(crate) share: f64,
 }
 
-/// What was learned from a lesson.
-pub(crate) struct Learned {
-    /// Of the loss times the lesson's share, so that those of all parts add up to the batch's.
+/// The gradients of a micro-batch, its loss and what it took.
+pub(crate) struct StepGradients {
+    /// Of the loss times the micro-batch's share, so that those of all parts add up to the batch's.
     pub(crate) gradients: GradientsParams,
     /// That share.
     pub(crate) share: f64,
@@ -32,7 +32,7 @@ pub(crate) struct Learned {
     pub(crate) passes: Passes,
 }
 
-impl Lesson {
+impl MicroBatch {
     /// A whole batch.
     pub(crate) fn new(data: LabelledBatch, targets: Option<Tensor<2>>) -> Self {
         Self { data, targets, part: 0, share: 1.0 }
@@ -84,8 +84,8 @@ impl Lesson {
     }
 }
 
-/// What was learned from the parts of a batch, put together on one device.
-pub(crate) struct Sum<'a, M: MultiExit> {
+/// The gradients of the parts of a batch, put together on one device.
+pub(crate) struct GradientSum<'a, M: MultiExit> {
     device: &'a Device,
     model: &'a M,
     gradients: GradientsAccumulator<M>,
@@ -94,8 +94,8 @@ pub(crate) struct Sum<'a, M: MultiExit> {
     passes: Passes,
 }
 
-impl<'a, M: MultiExit> Sum<'a, M> {
-    /// Nothing learned yet by `model`, which is on `device`.
+impl<'a, M: MultiExit> GradientSum<'a, M> {
+    /// Nothing yet, for `model`, which is on `device`.
     pub(crate) fn new(model: &'a M, device: &'a Device) -> Self {
         Self {
             device,
@@ -107,9 +107,9 @@ impl<'a, M: MultiExit> Sum<'a, M> {
         }
     }
 
-    /// Adds what was learned from a part.
-    pub(crate) fn add(&mut self, part: Learned) {
-        let Learned { gradients, share, total, loss, passes } = part;
+    /// Adds those of a part.
+    pub(crate) fn add(&mut self, part: StepGradients) {
+        let StepGradients { gradients, share, total, loss, passes } = part;
         let plain = self.device.clone().without_autodiff();
         self.gradients.accumulate(self.model, gradients.to_device(&plain, self.model));
         let share = share as f32;
@@ -125,8 +125,8 @@ impl<'a, M: MultiExit> Sum<'a, M> {
     }
 
     /// Everything together.
-    pub(crate) fn finish(mut self) -> Learned {
+    pub(crate) fn finish(mut self) -> StepGradients {
         let (total, loss, passes) = (self.total, self.loss, self.passes);
-        Learned { gradients: self.gradients.grads(), share: 1.0, total, loss, passes }
+        StepGradients { gradients: self.gradients.grads(), share: 1.0, total, loss, passes }
     }
 }
