@@ -7,9 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
-use neokd_model::weights;
-
-use super::command::{assert_failure, assert_success, neokd, stdout};
+use super::command::{assert_failure, assert_success, neokd, stdout, tensors};
 
 fn cases() -> Option<PathBuf> {
     let given = std::env::var_os("NEOKD_CASES").map(PathBuf::from);
@@ -53,7 +51,6 @@ fn weights_are_found_wherever_they_are_kept() {
         assert_success(&output);
         assert!(stdout(&output).contains(says), "{file}: {}", stdout(&output));
         // The average has other values.
-        let tensors = |file: &Path| weights::decode(&fs::read(file).unwrap()).unwrap().0;
         let is_same = tensors(&out) == tensors(&plain);
         assert_eq!(is_same, file != "only-ema.pth", "{file} against plain.pth");
     }

@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
+use neokd_model::weights::{self, TensorMap};
+
 /// Training so small that it takes about a second: two epochs of two steps.
 pub(crate) const TINY: &[&str] = &[
     "--set",
@@ -46,6 +48,11 @@ pub(crate) fn stderr(output: &Output) -> String {
 
 pub(crate) fn assert_success(output: &Output) {
     assert!(output.status.success(), "{:?}\n{}\n{}", output.status, stdout(output), stderr(output));
+}
+
+/// The tensors of a weights file, wherever they come from.
+pub(crate) fn tensors(file: &Path) -> TensorMap {
+    weights::decode(&std::fs::read(file).unwrap()).unwrap().0
 }
 
 /// One message of one line, no panic, the documented code, and every given part in the message.

@@ -49,7 +49,7 @@ fn weights_go_to_our_names_and_back_unchanged() {
     let back =
         neokd().args(["convert", "--from"]).arg(&theirs).arg("--model").arg(&ours).arg("--out").arg(&again).output();
     assert_success(&back.unwrap());
-    assert_eq!(fs::read(&ours).unwrap(), fs::read(&again).unwrap());
+    assert!(tensors(&ours) == tensors(&again));
     let refused =
         neokd().args(["convert", "--from"]).arg(&theirs).arg("--model").arg(&ours).arg("--out").arg(&again).output();
     assert_failure(&refused.unwrap(), 2, &["again.safetensors", "exists already"]);

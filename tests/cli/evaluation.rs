@@ -70,7 +70,7 @@ fn weights_say_where_they_come_from_and_every_report_repeats_it() {
         command.arg(weights).args(more).output().unwrap()
     };
     let by = "trained by ard on mnist, seed 7, 4 steps";
-    for weights in [&moved, &run.join("checkpoint.safetensors"), &run.join("weights.safetensors")] {
+    for weights in [&moved, &run.join("checkpoints/last.safetensors"), &run.join("weights.safetensors")] {
         let plain = attack(weights, &[]);
         assert_success(&plain);
         assert!(stdout(&plain).contains(by), "{}", stdout(&plain));

@@ -6,7 +6,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::command::{TINY, assert_failure, assert_success, neokd};
+use crate::attack::weights;
+use crate::command::{TINY, assert_failure, assert_success, neokd, train};
 
 const LONGER: &[&str] = &["--set", "training.steps_per_epoch=40", "--set", "training.epochs=1"];
 
@@ -23,6 +24,11 @@ fn ctrl_c_saves_and_a_resumed_run_ends_with_the_same_weights() {
 
     let child = command(&broken).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     wait_for(&broken.join("metrics.jsonl"));
+    let second = neokd().args(["train", "--resume"]).arg(&broken).output().unwrap();
+    // On a fast machine the first may be over by then, and the second finds the run finished.
+    if !second.status.success() {
+        assert_failure(&second, 5, &[".lock", &format!("process {}", child.id())]);
+    }
     assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
     let interrupted = child.wait_with_output().unwrap();
     if interrupted.status.success() {
@@ -36,6 +42,52 @@ fn ctrl_c_saves_and_a_resumed_run_ends_with_the_same_weights() {
     for file in ["weights.safetensors", "metrics.jsonl"] {
         assert_eq!(fs::read(whole.join(file)).unwrap(), fs::read(broken.join(file)).unwrap(), "{file}");
     }
+}
+
+#[test]
+fn what_a_killed_start_left_behind_is_no_obstacle_and_is_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    fs::create_dir_all(&run).unwrap();
+    fs::write(run.join(".writing-a1b2c3"), "half a conf").unwrap();
+    assert_success(&train(&run, &[]));
+    fs::write(run.join("checkpoints/.writing-d4e5f6"), "half a checkpoint").unwrap();
+    assert_success(&neokd().args(["train", "--resume"]).arg(&run).output().unwrap());
+    let left =
+        |folder: &Path| fs::read_dir(folder).unwrap().flatten().filter(|entry| is_half(&entry.file_name())).count();
+    assert_eq!((left(&run), left(&run.join("checkpoints"))), (0, 0));
+
+    let other = folder.path().join("other");
+    fs::create_dir_all(other.join("notes")).unwrap();
+    assert_failure(&train(&other, &[]), 5, &["is not empty", "notes"]);
+}
+
+fn is_half(name: &std::ffi::OsStr) -> bool {
+    name.to_string_lossy().starts_with(".writing-")
+}
+
+#[test]
+fn a_journal_has_one_writer() {
+    let folder = tempfile::tempdir().unwrap();
+    let (weights, journal) = (weights(folder.path()), folder.path().join("attack.jsonl"));
+    let attack = || {
+        let mut command = neokd();
+        command.args(["attack", "--data", "mnist", "--epsilon", "0.3", "--attack", "pgd", "--steps", "4000"]);
+        command.args(["--images", "20", "--batch-size", "1", "--device", "cpu", "--weights"]).arg(&weights);
+        command.arg("--journal").arg(&journal);
+        command
+    };
+    let mut first = attack().stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    wait_for(&journal);
+    let second = attack().output();
+    let _ = first.kill();
+    first.wait().unwrap();
+    assert_failure(&second.unwrap(), 5, &[".attack.jsonl.lock", &format!("process {}", first.id())]);
+    let mut third = attack().args(["--json"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    std::thread::sleep(Duration::from_millis(500));
+    assert_eq!(third.try_wait().unwrap(), None, "the lock of a killed process is taken over");
+    third.kill().unwrap();
+    third.wait().unwrap();
 }
 
 fn wait_for(path: &Path) {

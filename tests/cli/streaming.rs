@@ -13,7 +13,7 @@ use neokd_train::run::run_dir::RunDir;
 use neokd_train::training::fit::{Fit, Silent};
 use serde_json::Value;
 
-use crate::command::{TINY, assert_failure, assert_success, neokd, stdout};
+use crate::command::{TINY, assert_failure, assert_success, neokd, stdout, tensors};
 
 /// Two classes of grey gradients, no two alike and few of the network's size, some as JPEG.
 fn tree(folder: &Path) -> PathBuf {
@@ -127,7 +127,7 @@ fn the_command_streams_when_told_to_and_reports_the_index() {
         let output = command(&tree, &library, &out, &["--set", &storage]).output().unwrap();
         assert_success(&output);
         let report: Value = serde_json::from_str(&stdout(&output)).unwrap();
-        (fs::read(out.join("weights.safetensors")).unwrap(), report)
+        (tensors(&out.join("weights.safetensors")), report)
     };
     let (streamed, in_files) = run("streamed", "stream");
     assert!(!library.exists(), "nothing is decoded to a cache");

@@ -306,7 +306,7 @@ fn no_two_attacks_draw_the_same_random_numbers() {
     let numbers = Search::KINDS
         .iter()
         .filter(|kind| **kind != "fgsm")
-        .map(|kind| Search::named(kind, &Knobs::default(), &Threat::linf(0.1)).unwrap().method().number());
+        .map(|kind| Search::named(kind, &Knobs::default(), &Threat::linf(0.1)).unwrap().number());
     let numbers: Vec<u64> = numbers.collect();
     let different: std::collections::BTreeSet<&u64> = numbers.iter().collect();
     assert_eq!(different.len(), numbers.len(), "{numbers:?}");

@@ -39,7 +39,7 @@ use survivors::{Candidates, Survivors};
 
 /// The attacks by the names that flags and files have for them.
 macro_rules! searches {
-    ($($(#[$doc:meta])* $kind:ident($settings:ty) = $name:literal;)*) => {
+    ($($(#[$doc:meta])* $kind:ident($settings:ty) = $name:literal, $number:expr;)*) => {
         /// How an attack searches, with all its settings; in a file `kind` names it.
         #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
         #[serde(tag = "kind")]
@@ -59,10 +59,17 @@ macro_rules! searches {
                 }
             }
 
-            /// As flags and files name it.
+            /// As flags, files and reports name it.
             pub fn kind(&self) -> &'static str {
                 match self {
                     $(Self::$kind(_) => $name,)*
+                }
+            }
+
+            /// What keeps its random numbers apart from those of other attacks.
+            pub fn number(&self) -> u64 {
+                match self {
+                    $(Self::$kind(_) => $number,)*
                 }
             }
 
@@ -88,30 +95,31 @@ macro_rules! searches {
     };
 }
 
-// A new attack is one file and one line here.
+// A new attack is one file and one line here: type, name, and a number of its own, which keeps its random numbers apart.
+// FGSM is PGD of one step and shares its number, without drawing any.
 searches! {
     /// The fast gradient sign method (Goodfellow et al. 2015).
-    Fgsm(Fgsm) = "fgsm";
+    Fgsm(Fgsm) = "fgsm", 0;
     /// Projected gradient descent on the cross-entropy (Madry et al. 2018).
-    Pgd(Pgd) = "pgd";
+    Pgd(Pgd) = "pgd", 0;
     /// Auto-PGD on the cross-entropy (Croce and Hein 2020).
-    ApgdCe(ApgdCe) = "apgd-ce";
+    ApgdCe(ApgdCe) = "apgd-ce", 1;
     /// Auto-PGD on the difference-of-logits ratio (Croce and Hein 2020).
-    ApgdDlr(ApgdDlr) = "apgd-dlr";
+    ApgdDlr(ApgdDlr) = "apgd-dlr", 2;
     /// Auto-PGD on the margin, for networks of fewer classes than the ratios need.
-    ApgdMargin(ApgdMargin) = "apgd-margin";
+    ApgdMargin(ApgdMargin) = "apgd-margin", 3;
     /// Auto-PGD on the targeted ratio, towards several classes in turn (Croce and Hein 2020).
-    ApgdT(ApgdT) = "apgd-t";
+    ApgdT(ApgdT) = "apgd-t", 4;
     /// PGD steps on the margin of Carlini and Wagner (2017), in the ball of the threat's norm.
-    Cw(Cw) = "cw";
+    Cw(Cw) = "cw", 5;
     /// Targeted fast adaptive boundary (Croce and Hein 2020), towards several classes in turn.
-    FabT(Fab) = "fab-t";
+    FabT(Fab) = "fab-t", fab::NUMBER;
     /// The nearest boundary of the linearised network, step after step (Moosavi-Dezfooli et al. 2016).
-    DeepFool(DeepFool) = "deepfool";
+    DeepFool(DeepFool) = "deepfool", 9;
     /// Random squares, by logits alone (Andriushchenko et al. 2020).
-    Square(Square) = "square";
+    Square(Square) = "square", 8;
     /// Towards unsure exits, so that nobody leaves early (DeepSloth, Hong et al. 2021).
-    Slowdown(Slowdown) = "slowdown";
+    Slowdown(Slowdown) = "slowdown", 6;
 }
 
 impl Search {
@@ -120,7 +128,7 @@ impl Search {
     /// # Errors
     /// Those of the search.
     pub fn search<M: MultiExit>(&self, scenario: &Scenario<'_, M>, aim: &Aim) -> Searched {
-        self.run(&Scenario { key: self.method().key(aim, scenario.key), ..*scenario }, aim)
+        self.run(&Scenario { key: aim.key(self.number(), scenario.key), ..*scenario }, aim)
     }
 
     /// Searches every aim that a criterion is made of, each on the images that none before it broke by

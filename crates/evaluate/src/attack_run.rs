@@ -189,7 +189,7 @@ impl<'a> Searches<'a> {
 impl AttackRun {
     /// An attack as a configuration has it.
     pub fn of(attack: &Attack, threat: &Threat) -> Self {
-        let name = AttackName::Search(attack.search.method().name());
+        let name = AttackName::Search(attack.search.kind());
         Self { name, target: attack.objective, threat: *threat, method: Method::Search(attack.search) }
     }
 
@@ -287,7 +287,7 @@ impl AttackRun {
     /// [`Error::Attack`] if the policy is the target and there is none.
     pub(crate) fn criterion(&self, policy: Option<&Policy>) -> Result<Criterion, Error> {
         let mean = match self.method {
-            Method::Search(_) => Mean::Losses,
+            Method::Search(search) => search.method().mean(),
             Method::Set(_) => AutoAttack::MEAN,
         };
         Ok(self.target.criterion(mean, policy)?)
@@ -343,8 +343,10 @@ impl AttackRun {
         match &self.method {
             Method::Search(search) => search.method().budget(&self.threat).to_string(),
             Method::Set(set) => {
-                let members = set.members.iter().map(Search::method);
-                let each = members.map(|member| format!("{} {}", member.name(), member.budget(&self.threat)));
+                let each = set.members.iter().map(|member| {
+                    let budget = member.method().budget(&self.threat);
+                    format!("{} {budget}", member.kind())
+                });
                 each.collect::<Vec<_>>().join("; ")
             }
         }

@@ -41,6 +41,14 @@ pub enum Error {
         /// What is wrong and what helps.
         why: String,
     },
+    /// Another process is writing there. Exit code 5.
+    #[error("{}: held by process {holder}, which is writing there; wait for it or stop it, then try again", path.display())]
+    Busy {
+        /// The file that says so.
+        path: PathBuf,
+        /// Its process id.
+        holder: String,
+    },
     /// The system refused to read or write. Exit code 6.
     #[error("cannot {action} {}: {source}{}", path.display(), cure(source))]
     Io {
@@ -95,7 +103,7 @@ Exit codes:
     2  command line or configuration
     3  data missing, damaged or unverified
     4  checkpoint or weights file unusable
-    5  run directory in the wrong state
+    5  run directory in the wrong state, or another process is writing there
     6  cannot read or write (disk full, permission)
     7  device not compiled in or not present
     8  training diverged
@@ -112,7 +120,7 @@ impl Error {
             Self::Data(error) if error.io_error().is_some_and(|error| error.kind() != io::ErrorKind::NotFound) => 6,
             Self::Data(_) | Self::Picture { .. } => 3,
             Self::Checkpoint { .. } => 4,
-            Self::RunDir { .. } => 5,
+            Self::RunDir { .. } | Self::Busy { .. } => 5,
             Self::Io { .. } => 6,
             Self::Device(_) => 7,
             Self::Diverged { .. } => 8,

@@ -203,7 +203,8 @@ impl<'a, M: MultiExit> Evaluation<'a, M> {
     }
 }
 
-/// Images from a source, of which `before` came earlier, with their numbers.
+/// Images from a source, of which `before` came earlier. An image's number is its place in the source, counted from 0; in
+/// training (`batches`) it is its place in the training set.
 fn labelled((pixels, labels): Looked, before: usize, device: &Device) -> LabelledBatch {
     let on_device: Vec<i64> = labels.iter().map(|&label| label as i64).collect();
     let on_device = Tensor::from_data(TensorData::new(on_device, [labels.len()]), device);

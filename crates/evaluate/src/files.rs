@@ -5,6 +5,9 @@ use std::path::Path;
 
 use crate::Error;
 
+/// How the names of files begin that are not whole yet.
+const WRITING: &str = ".writing-";
+
 /// Writes `bytes` to `path` so that a crash or a full disk leaves either the old file or the new
 /// one: a temporary file beside it, flushed to the disk, then renamed.
 ///
@@ -20,6 +23,25 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), Error> {
         sync_folder(folder)
     };
     write().map_err(Error::io("write", path))
+}
+
+/// Whether a name is that of a file that was being written when its process was killed.
+pub fn is_left_over(name: &std::ffi::OsStr) -> bool {
+    name.to_string_lossy().starts_with(WRITING)
+}
+
+/// Removes what killed processes left half written in a folder; call it only where nobody else is writing.
+///
+/// # Errors
+/// [`Error::Io`] names the file or the folder.
+pub fn sweep(folder: &Path) -> Result<(), Error> {
+    for entry in folder.read_dir().map_err(Error::io("read", folder))? {
+        let entry = entry.map_err(Error::io("read", folder))?;
+        if is_left_over(&entry.file_name()) {
+            std::fs::remove_file(entry.path()).map_err(Error::io("remove", &entry.path()))?;
+        }
+    }
+    Ok(())
 }
 
 /// Makes sure that `path`, given by `flag`, overwrites nothing.
@@ -49,7 +71,7 @@ fn folder_of(path: &Path) -> &Path {
 /// A temporary file that others may read as far as the user's mask allows; the default is private.
 fn temporary(folder: &Path) -> std::io::Result<tempfile::NamedTempFile> {
     let mut builder = tempfile::Builder::new();
-    builder.prefix(".writing-");
+    builder.prefix(WRITING);
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
     builder.tempfile_in(folder)

@@ -15,6 +15,7 @@ use neokd_model::policy::Policy;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::lock::Lock;
 use crate::outcome::ImageOutcomes;
 use crate::stop::Stop;
 use crate::{Error, files};
@@ -100,7 +101,7 @@ pub struct Signs {
 /// The open journal, or none.
 #[derive(Debug, Default)]
 pub struct Journal {
-    file: Option<(PathBuf, File)>,
+    file: Option<(PathBuf, File, Lock)>,
     done: BTreeMap<(usize, usize), ImageOutcomes>,
     signs: Vec<Signs>,
 }
@@ -114,8 +115,10 @@ impl Journal {
     /// Goes on with the journal at `path`, or begins it.
     ///
     /// # Errors
-    /// [`Error::Config`] says in what an existing journal differs from `header`; [`Error::Io`] names the file.
+    /// [`Error::Config`] says in what an existing journal differs from `header`; [`Error::Busy`] if another process writes
+    /// to it; [`Error::Io`] names the file.
     pub fn open(path: &Path, header: &Header) -> Result<Self, Error> {
+        let lock = Lock::take(&lock_path(path))?;
         let first = as_json(header)? + "\n";
         let text =
             if path.exists() { String::from_utf8_lossy(&files::read(path)?).into_owned() } else { String::new() };
@@ -142,7 +145,7 @@ impl Journal {
             None => files::write_atomically(path, first.as_bytes())?,
         }
         let file = OpenOptions::new().append(true).open(path).map_err(Error::io("open", path))?;
-        Ok(Self { file: Some((path.to_path_buf(), file)), done, signs })
+        Ok(Self { file: Some((path.to_path_buf(), file, lock)), done, signs })
     }
 
     /// Batches of runs that are in it.
@@ -182,7 +185,7 @@ impl Journal {
     }
 
     fn add(&mut self, line: &str) -> Result<(), Error> {
-        let Some((path, file)) = &mut self.file else {
+        let Some((path, file, _)) = &mut self.file else {
             return Ok(());
         };
         let write = file.write_all(format!("{line}\n").as_bytes()).and_then(|()| file.sync_data());
@@ -192,10 +195,16 @@ impl Journal {
     /// Ends the evaluation after a requested stop.
     pub(crate) fn stop_if(&self, stop: &Stop) -> Result<(), Error> {
         match &self.file {
-            Some((path, _)) if stop.wanted(0) => Err(Error::AttackInterrupted { journal: path.clone() }),
+            Some((path, ..)) if stop.wanted(0) => Err(Error::AttackInterrupted { journal: path.clone() }),
             _ => Ok(()),
         }
     }
+}
+
+/// `.NAME.lock` beside it.
+fn lock_path(path: &Path) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!(".{name}.lock"))
 }
 
 fn as_json(line: &impl Serialize) -> Result<String, Error> {

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! images, batches     images of a set, a tree or a file as tensors, in an order that depends on (seed, epoch) alone
-//! run                 what is asked for: one attack on one objective at one radius
+//! attack_run          what is asked for: one attack on one objective at one radius
 //! evaluation          the engine: every run on every image, a bit per image, exit and run
 //! outcome, bits       those bits, and what follows from them
 //! journal             finished batches in a file, from which an interrupted evaluation goes on
@@ -11,8 +11,8 @@
 //! dynamic, policy_file   what leaving early costs, and the thresholds for it
 //! reliability, accuracy, interval   what confidence is worth, of every exit, with 95 % intervals
 //! examples, adversarial_file   attacked images, to be looked at
-//! error, files, stop, seeds    what everything above leans on: one error and exit code a cause, files that are
-//!                     whole or not there, a polite stop, keys of random numbers
+//! error, files, lock, stop, seeds   what everything above leans on: one error and exit code a cause, files that are
+//!                     whole or not there, one writer at a time, a polite stop, keys of random numbers
 //! ```
 //!
 //! **Invariant:** knows no training, no report and no command line.
@@ -32,6 +32,7 @@ pub mod files;
 pub mod images;
 pub mod interval;
 pub mod journal;
+pub mod lock;
 mod outcome;
 pub mod policy_file;
 pub mod reliability;

@@ -25,7 +25,7 @@ pub enum Purpose {
     FixedPartition,
     /// Boxes and partners of CutMix, per step.
     Cutmix,
-    /// Attacks on held-out images during training.
+    /// Attacks on held-out images during training, per kind of look: every look of a kind draws alike.
     Validation,
     /// Attacks on test images.
     Evaluation,

@@ -17,8 +17,8 @@ use neokd_report::card;
 use neokd_report::report::{About, DataReport, Report, TrainingReport, config_of_run};
 use neokd_report::run::Run;
 use neokd_train::RunConfig;
-use neokd_train::run::checkpoint::{self, TrainingState};
-use neokd_train::run::origin::Origin;
+use neokd_train::run::checkpoint::{self, Contents, TrainingState};
+use neokd_train::run::origin::{Origin, Recipe};
 use neokd_train::run::progress::Progress;
 use neokd_train::run::run_dir::RunDir;
 use neokd_train::training::fit::{Fit, Length, Observer};
@@ -191,6 +191,23 @@ impl Session<'_> {
             // Interrupted before the first checkpoint: the beginning is where it stands.
             false => Ok(TrainingState::start(self.config, &self.devices.first)),
         }
+    }
+
+    /// In what this configuration and this program differ from those that wrote a run's checkpoint, a sentence each: what
+    /// goes on from it is then not what an uninterrupted run would have been.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] or [`Error::Io`] names the file.
+    pub fn changed_since(&self, run: &RunDir) -> Result<Vec<String>, Error> {
+        let path = run.checkpoint_path();
+        if !path.exists() {
+            return Ok(Vec::new());
+        }
+        let contents: Contents = Contents::read(&path)?;
+        Ok(match contents.origin() {
+            Some(Origin::Trained(then)) => then.differences(&Recipe::of(self.config, 0)?),
+            _ => Vec::new(),
+        })
     }
 
     /// How long training is.

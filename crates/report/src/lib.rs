@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! report       the JSON, written and read by the same types
-//! run          a run directory gathered         history      its metrics
+//! run          a run directory gathered         history      its metrics     gather   runs in folders
 //! comparison, compare   runs side by side, methods over seeds
 //! figures, chart        which charts there are, and how numbers become SVG
 //! html, markdown, csv, tensorboard, card, listing, table   the ways out

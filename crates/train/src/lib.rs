@@ -4,7 +4,8 @@
 //! config       what is to be done, from TOML, presets and --set, checked before anything starts
 //! training/    the loop, readable top to bottom, and what it leans on
 //! options/     what a configuration can add to the loop, one a file
-//! run/         a run on disk: directory, checkpoint, metrics, the best network so far
+//! run/         a run on disk: directory, checkpoint, metrics, progress, the best network so far, where weights come from
+//! model_file   a network in a TOML file of its own
 //! ```
 //!
 //! The networks, attacks, losses and the evaluation live in crates of their own and can be embedded without

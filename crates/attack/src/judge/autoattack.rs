@@ -165,7 +165,7 @@ impl AutoAttack {
         };
         let survivors = standing.survivors();
         let mut spent = Spent {
-            attack: member.method().name().to_string(),
+            attack: member.kind().to_string(),
             attacked: survivors.len() as u64,
             broken: 0,
             passes: Passes::default(),

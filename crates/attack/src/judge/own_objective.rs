@@ -10,7 +10,7 @@ use crate::error::AttackError;
 use crate::objective::aim::Aim;
 use crate::objective::{Mean, Objective};
 use crate::scenario::Scenario;
-use crate::search::{Hill, Method, Pgd};
+use crate::search::{Hill, Pgd, Search};
 
 /// Where a run of PGD starts.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -41,7 +41,7 @@ pub fn perturb_on<M: MultiExit>(
     let exits = scenario.model.exits();
     let aims = objective.aims(Mean::Losses, None, exits, scenario.model.classes())?;
     let search = |aim: &Aim| {
-        let scenario = Scenario { key: pgd.key(aim, scenario.key), ..*scenario };
+        let scenario = Scenario { key: aim.key(Search::from(*pgd).number(), scenario.key), ..*scenario };
         let exits = aim.exits(exits);
         let hill = Hill { exits: exits.clone(), height: &|logits, labels| height(&exits, logits, labels) };
         pgd.climb_from(&scenario, &hill, &|scenario| from(start, pgd, scenario))

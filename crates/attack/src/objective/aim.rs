@@ -6,6 +6,7 @@ use neokd_model::ExitLogits;
 use super::answers::{all_wrong, ensemble_wrong, log_mean_probability, mean_over_exits, one_wrong};
 use super::deployed::Deployed;
 use super::loss::Loss;
+use crate::random::RandomKey;
 
 /// What one search is aimed at. [`Objective`](crate::Objective) and [`Criterion`](crate::Criterion) are made of
 /// these: max-average of one per exit, a deployed policy of one per exit that can be reached.
@@ -73,13 +74,15 @@ impl Aim {
         }
     }
 
-    /// The number under which its random numbers are drawn: single attacks are numbered by their exit.
-    pub(crate) fn number(&self) -> u64 {
-        match self {
+    /// Where the random numbers of an attack of this number come from: single attacks are numbered by their exit, so one draws
+    /// what it draws as a part of max-average.
+    pub(crate) fn key(&self, attack: u64, key: RandomKey) -> RandomKey {
+        let own = match self {
             Self::Exit(exit) => *exit as u64,
             Self::Average => u64::MAX,
             Self::Ensemble => u64::MAX - 1,
             Self::Leave { exit, .. } => (1 << 16) + *exit as u64,
-        }
+        };
+        key.for_attack(own ^ (attack << 32))
     }
 }

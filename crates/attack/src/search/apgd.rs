@@ -85,18 +85,10 @@ pub(crate) struct Climb {
     pub(crate) trace: Vec<Tensor<1>>,
 }
 
-/// What an Auto-PGD on one loss says of itself: name, number, loss, and classes that the loss compares.
+/// What an Auto-PGD on one loss says of itself: the loss, and how many classes it compares.
 macro_rules! on_one_loss {
-    ($settings:ty, $name:literal, $number:literal, $loss:expr, $classes:literal) => {
+    ($settings:ty, $loss:expr, $classes:literal) => {
         impl Method for $settings {
-            fn name(&self) -> &'static str {
-                $name
-            }
-
-            fn number(&self) -> u64 {
-                $number
-            }
-
             fn budget(&self, threat: &Threat) -> Budget {
                 self.0.budget(threat)
             }
@@ -116,19 +108,11 @@ macro_rules! on_one_loss {
     };
 }
 
-on_one_loss!(ApgdCe, "apgd-ce", 1, Loss::CrossEntropy, 2);
-on_one_loss!(ApgdDlr, "apgd-dlr", 2, Loss::Dlr, 3);
-on_one_loss!(ApgdMargin, "apgd-margin", 3, Loss::Margin, 2);
+on_one_loss!(ApgdCe, Loss::CrossEntropy, 2);
+on_one_loss!(ApgdDlr, Loss::Dlr, 3);
+on_one_loss!(ApgdMargin, Loss::Margin, 2);
 
 impl Method for ApgdT {
-    fn name(&self) -> &'static str {
-        "apgd-t"
-    }
-
-    fn number(&self) -> u64 {
-        4
-    }
-
     fn budget(&self, threat: &Threat) -> Budget {
         Budget { targets: Some(self.targets), ..self.each().budget(threat) }
     }

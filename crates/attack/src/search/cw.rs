@@ -28,14 +28,6 @@ pub struct Cw(
 );
 
 impl Method for Cw {
-    fn name(&self) -> &'static str {
-        "cw"
-    }
-
-    fn number(&self) -> u64 {
-        5
-    }
-
     fn budget(&self, threat: &Threat) -> Budget {
         self.0.budget(threat)
     }

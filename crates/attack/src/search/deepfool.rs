@@ -48,14 +48,6 @@ fn two_hundredths() -> f64 {
 }
 
 impl Method for DeepFool {
-    fn name(&self) -> &'static str {
-        "deepfool"
-    }
-
-    fn number(&self) -> u64 {
-        9
-    }
-
     fn budget(&self, _threat: &Threat) -> Budget {
         let Self { steps, targets, .. } = *self;
         Budget { steps, gradient: true, step_size: None, random_start: false, restarts: 1, targets: Some(targets) }

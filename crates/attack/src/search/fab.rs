@@ -61,15 +61,10 @@ pub struct Nearest {
     pub passes: Passes,
 }
 
+/// See [`Search::number`](super::Search::number).
+pub(super) const NUMBER: u64 = 7;
+
 impl Method for Fab {
-    fn name(&self) -> &'static str {
-        "fab-t"
-    }
-
-    fn number(&self) -> u64 {
-        7
-    }
-
     fn budget(&self, _threat: &Threat) -> Budget {
         let Self { steps, restarts, targets } = *self;
         Budget { steps, gradient: true, step_size: None, random_start: false, restarts, targets: Some(targets) }
@@ -136,7 +131,7 @@ impl Fab {
         criterion.problem(model.exits()).map_or(Ok(()), |why| Err(AttackError::Misfit(why)))?;
         let mut nearest = Nearest::none(batch);
         for aim in criterion.aims(model.exits(), model.classes()) {
-            let found = self.nearest(&Scenario { key: self.key(&aim, scenario.key), ..*scenario }, &aim)?;
+            let found = self.nearest(&Scenario { key: aim.key(NUMBER, scenario.key), ..*scenario }, &aim)?;
             let broken = criterion.broken(&model.forward(found.pixels.clone()), &batch.labels);
             nearest.add(&found.pixels, found.distances, broken);
             nearest.passes += found.passes + Passes::forward(batch.len());

@@ -8,18 +8,11 @@ use crate::objective::Mean;
 use crate::objective::aim::Aim;
 use crate::objective::slowdown_goal::SlowdownGoal;
 use crate::passes::{Passes, Searched};
-use crate::random::RandomKey;
 use crate::scenario::Scenario;
 use crate::threat::Threat;
 
 /// A way to search for adversarial pixels, with its settings.
 pub trait Method {
-    /// As reports name it.
-    fn name(&self) -> &'static str;
-
-    /// The number that keeps its random numbers apart from those of other attacks.
-    fn number(&self) -> u64;
-
     /// How hard it tries in the ball of a threat.
     fn budget(&self, threat: &Threat) -> Budget;
 
@@ -54,10 +47,4 @@ pub trait Method {
     fn search<M: MultiExit>(&self, scenario: &Scenario<'_, M>, aim: &Aim) -> Searched
     where
         Self: Sized;
-
-    /// Where its random numbers come from on one aim; PGD is number 0, and a single attack draws what it
-    /// draws as a part of max-average.
-    fn key(&self, aim: &Aim, key: RandomKey) -> RandomKey {
-        key.for_attack(aim.number() ^ (self.number() << 32))
-    }
 }

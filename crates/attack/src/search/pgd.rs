@@ -34,8 +34,7 @@ pub struct Pgd {
     pub restarts: usize,
 }
 
-/// The fast gradient sign method (Goodfellow et al. 2015): one step of length epsilon from the clean image. Reports
-/// call it `pgd`, being that.
+/// The fast gradient sign method (Goodfellow et al. 2015): one step of length epsilon from the clean image.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Fgsm {}
@@ -49,14 +48,6 @@ pub(crate) struct Hill<'a> {
 }
 
 impl Method for Pgd {
-    fn name(&self) -> &'static str {
-        "pgd"
-    }
-
-    fn number(&self) -> u64 {
-        0
-    }
-
     fn budget(&self, _threat: &Threat) -> Budget {
         let Self { steps, step_size, random_start, restarts } = *self;
         Budget { steps, gradient: true, step_size: Some(step_size), random_start, restarts, targets: None }
@@ -83,14 +74,6 @@ impl Method for Pgd {
 }
 
 impl Method for Fgsm {
-    fn name(&self) -> &'static str {
-        "pgd"
-    }
-
-    fn number(&self) -> u64 {
-        0
-    }
-
     fn budget(&self, threat: &Threat) -> Budget {
         Pgd::fgsm(threat).budget(threat)
     }

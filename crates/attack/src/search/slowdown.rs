@@ -49,14 +49,6 @@ impl Slowdown {
 }
 
 impl Method for Slowdown {
-    fn name(&self) -> &'static str {
-        "slowdown"
-    }
-
-    fn number(&self) -> u64 {
-        6
-    }
-
     fn budget(&self, threat: &Threat) -> Budget {
         self.pgd().budget(threat)
     }

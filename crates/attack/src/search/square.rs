@@ -60,14 +60,6 @@ fn four_fifths() -> f64 {
 }
 
 impl Method for Square {
-    fn name(&self) -> &'static str {
-        "square"
-    }
-
-    fn number(&self) -> u64 {
-        8
-    }
-
     fn budget(&self, _threat: &Threat) -> Budget {
         let (steps, restarts) = (self.queries, self.restarts);
         Budget { steps, gradient: false, step_size: None, random_start: true, restarts, targets: None }

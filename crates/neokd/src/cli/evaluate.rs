@@ -203,8 +203,8 @@ fn trial(args: &Args, session: &Session<'_>, network: &Network) -> Result<(Trial
         return Err(Error::Config(format!("--objective: {why}")));
     }
     let mut runs = Vec::new();
-    // PGD and FGSM, or what the configuration has, are in the configuration by now.
-    let configured = config.evaluation.attack.search.method().name();
+    // By `adjust`, PGD and FGSM with the flags' settings are in the configuration by now.
+    let configured = config.evaluation.attack.search.kind();
     if args.attack.is_empty() {
         runs = Trial::of(config, &wider).runs;
     }
@@ -382,28 +382,35 @@ fn adjust(config: &mut RunConfig, args: &Args) -> Result<(), Error> {
 /// PGD where a configuration has another attack.
 const PLAIN: Pgd = Pgd { steps: 10, step_size: 0.01, random_start: true, restarts: 1 };
 
+/// The attack that takes the configuration's place: PGD with the flags' settings if the configuration or `--attack` says
+/// PGD; FGSM if they say that; else the configuration's own. What else `--attack` names is planned in [`trial`].
 fn attack(configured: &Attack, args: &Args) -> Result<Attack, Error> {
     // The deployed policy is no part of a configuration; the attack on it is made where the policy is known.
     let objective = args.objective.iter().copied().find(|target| *target != Objective::Policy).unwrap_or_default();
-    let mut pgd = match configured.search {
-        Search::Pgd(pgd) => pgd,
-        Search::Fgsm(_) => PLAIN,
-        _ if args.attack.is_empty() => return Ok(configured.clone().with_objective(objective)),
-        _ => PLAIN,
-    };
-    let (pgd_name, fgsm_name) = (AttackName::Search("pgd"), AttackName::Search("fgsm"));
-    let wants_pgd = match args.attack.is_empty() {
-        true => matches!(configured.search, Search::Pgd(_)),
-        false if args.attack.contains(&pgd_name) => true,
-        false if args.attack.contains(&fgsm_name) => false,
-        false => return Ok(configured.clone().with_objective(objective)),
-    };
-    if !wants_pgd {
+    let (unasked, kind) = (args.attack.is_empty(), configured.search.kind());
+    let wants = |name| args.attack.contains(&AttackName::Search(name)) || (unasked && kind == name);
+    if wants("pgd") {
+        let Pgd { steps, step_size, random_start, restarts } = match configured.search {
+            Search::Pgd(pgd) => pgd,
+            _ => PLAIN,
+        };
+        let pgd = Pgd {
+            steps: args.steps.unwrap_or(steps),
+            step_size: args.step_size.unwrap_or(step_size),
+            restarts: args.restarts.unwrap_or(restarts),
+            random_start: random_start && !args.no_random_start,
+        };
+        return Ok(Attack::new(objective, pgd));
+    }
+    let has_settings = args.steps.is_some() || args.step_size.is_some() || args.restarts.is_some();
+    if unasked && (has_settings || args.no_random_start) {
+        return Err(Error::Config(format!(
+            "--steps, --step-size, --restarts, --no-random-start: the configuration's attack is {kind}, which they do not \
+             change; say --attack NAME as well"
+        )));
+    }
+    if wants("fgsm") {
         return Ok(Attack::new(objective, Fgsm {}));
     }
-    pgd.steps = args.steps.unwrap_or(pgd.steps);
-    pgd.step_size = args.step_size.unwrap_or(pgd.step_size);
-    pgd.restarts = args.restarts.unwrap_or(pgd.restarts);
-    pgd.random_start &= !args.no_random_start;
-    Ok(Attack::new(objective, pgd))
+    Ok(configured.clone().with_objective(objective))
 }

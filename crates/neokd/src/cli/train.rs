@@ -30,7 +30,8 @@ pub(super) struct Args {
     /// Directory of the run; it must not hold anything yet [default: runs/CONFIG-001, -002, ...]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Go on with the run in this directory from its last checkpoint
+    /// Go on with the run in this directory from its last checkpoint: to the same bits, if configuration, device or devices,
+    /// processor and version are the same
     #[arg(long, value_name = "DIR", conflicts_with_all = ["config", "set", "seed", "out"])]
     resume: Option<PathBuf>,
     /// Print what the run would cost (steps, passes, time, memory) and stop
@@ -63,9 +64,11 @@ pub(super) fn run(args: Args, out: &mut Output) -> Result<(), Error> {
         return print_plan(&Plan::make(&config, &data, &devices.first)?, args.json, out);
     }
     let session = Session { config: &config, data: &data, devices: &devices };
+    let mut changed = Vec::new();
     let (run, mut state) = match existing {
         Some(run) => {
             let state = session.go_on(&run)?;
+            changed = session.changed_since(&run)?;
             (run, state)
         }
         None => {
@@ -76,6 +79,11 @@ pub(super) fn run(args: Args, out: &mut Output) -> Result<(), Error> {
     if !args.json {
         if let Some(warning) = config.threat.warning() {
             out.line(&format!("note: {warning}"))?;
+        }
+        for changed in changed {
+            out.line(&format!(
+                "note: {changed} since the checkpoint; an uninterrupted run would have ended elsewhere"
+            ))?;
         }
         out.line(&format!("training on {}, run directory {}", devices.names, run.folder().display()))?;
     }

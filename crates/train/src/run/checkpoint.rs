@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
+use neokd_evaluate::accuracy::Versions;
 use neokd_evaluate::{Error, files};
 use neokd_model::weights::{self, HostTensor, Metadata, TensorMap, WeightsError};
 use neokd_model::{Backbone, ModelConfig, MultiExit, Network};
@@ -31,6 +32,9 @@ struct Header {
     schema: u32,
     progress: Progress,
     optimizer_scalars: BTreeMap<String, i64>,
+    /// What wrote it; absent in old files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    versions: Option<Versions>,
 }
 
 /// A training state in memory.
@@ -74,7 +78,12 @@ impl<M: MultiExit> TrainingState<M> {
         let damaged = |why: String| Error::Checkpoint { file: path.to_path_buf(), why };
         let model = weights::collect(&self.model).map_err(Error::weights(path))?;
         let optimizer = self.optimizer.to_state();
-        let header = Header { schema: SCHEMA, progress: self.progress.clone(), optimizer_scalars: optimizer.scalars };
+        let header = Header {
+            schema: SCHEMA,
+            progress: self.progress.clone(),
+            optimizer_scalars: optimizer.scalars,
+            versions: Some(Versions::current()),
+        };
         let metadata = Metadata::from([
             (weights::MODEL_KEY.to_string(), weights::model_toml(&config.model).map_err(Error::weights(path))?),
             (CONFIG_KEY.to_string(), config.to_toml()?),
@@ -189,7 +198,8 @@ impl<B: Backbone> Contents<B> {
                 }
                 if let Some(config) = metadata.get(CONFIG_KEY) {
                     let config = RunConfig::<B>::from_toml(&path.display().to_string(), config, &[])?;
-                    origin = Some(Origin::Trained(Recipe::of(&config, header.progress.step)?));
+                    let recipe = Recipe::of(&config, header.progress.step)?;
+                    origin = Some(Origin::Trained(Recipe { versions: header.versions.clone(), ..recipe }));
                 }
                 Some(Saved {
                     header,

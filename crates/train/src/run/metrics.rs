@@ -1,4 +1,5 @@
-//! `metrics.jsonl`: one line per step and per look at held-out images.
+//! `metrics.jsonl`: a line per step, look at held-out images, probe for overfitting, epoch and transfer matrix; docs/report.md
+//! has their fields.
 //!
 //! A line is in the file as soon as there is something to say, so a run can be followed.
 //!

@@ -33,13 +33,14 @@ pub enum Origin {
 /// What a training run did.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Recipe {
-    /// The configuration, seed included; without the folder of the images, which is of one machine.
+    /// The configuration, seed included; without the folder of the images, which is of one machine, and without how it is
+    /// evaluated, which changes no weights.
     pub config: Value,
     /// SHA-256 of the training images and labels ([`Images::digest`](neokd_datasets::Images::digest)); a checkpoint does
     /// not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub training_digest: Option<String>,
-    /// What computed it; a checkpoint does not say.
+    /// What computed it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub versions: Option<Versions>,
     /// Steps that were done.
@@ -59,7 +60,22 @@ impl Recipe {
         if let Some(data) = config.get_mut("data").and_then(Value::as_object_mut) {
             data.remove("path");
         }
-        Ok(Self { config, training_digest: None, versions: None, steps })
+        if let Some(config) = config.as_object_mut() {
+            config.remove("evaluation");
+        }
+        Ok(Self { config, training_digest: None, versions: Some(Versions::current()), steps })
+    }
+
+    /// What differs in another recipe, a sentence a key; steps and what either does not say are not compared.
+    pub fn differences(&self, now: &Self) -> Vec<String> {
+        let mut found = Vec::new();
+        compare("", &self.config, &now.config, &mut found);
+        if let (Some(then), Some(now)) = (&self.versions, &now.versions)
+            && then != now
+        {
+            found.push(format!("neokd was {} with Burn {}, is {} with {}", then.neokd, then.burn, now.neokd, now.burn));
+        }
+        found
     }
 
     fn text(&self, pointer: &str) -> String {
@@ -108,6 +124,21 @@ impl std::fmt::Display for Origin {
     }
 }
 
+fn compare(key: &str, then: &Value, now: &Value, found: &mut Vec<String>) {
+    let (Value::Object(before), Value::Object(after)) = (then, now) else {
+        if then != now {
+            found.push(format!("{key} was {then}, is {now}"));
+        }
+        return;
+    };
+    let keys: std::collections::BTreeSet<&String> = before.keys().chain(after.keys()).collect();
+    for name in keys {
+        let key = if key.is_empty() { name.clone() } else { format!("{key}.{name}") };
+        let absent = Value::Null;
+        compare(&key, before.get(name).unwrap_or(&absent), after.get(name).unwrap_or(&absent), found);
+    }
+}
+
 fn unfit(why: &dyn std::fmt::Display) -> WeightsError {
     WeightsError::Header { key: KEY.to_string(), why: why.to_string() }
 }
@@ -118,9 +149,9 @@ mod tests {
 
     #[test]
     fn a_weights_file_says_where_it_comes_from_and_not_where_the_images_lay() {
-        let set = ["data.path=\"/home/somebody/images\"".to_string(), "data.name=\"mine\"".to_string()];
+        let set = ["data.path=\"pictures-of-somebody\"".to_string(), "data.name=\"mine\"".to_string()];
         let config = RunConfig::load("mnist-quick", &set).unwrap();
-        let recipe = Recipe { versions: Some(Versions::current()), ..Recipe::of(&config, 7).unwrap() };
+        let recipe = Recipe::of(&config, 7).unwrap();
         let converted = Origin::Converted { file: "a.pth".into(), sha256: "0".repeat(64), key: "ema".into() };
         for origin in [Origin::Trained(recipe), converted] {
             let model = &config.model;
@@ -128,6 +159,13 @@ mod tests {
             assert!(!String::from_utf8_lossy(&bytes).contains("somebody"));
             assert_eq!(Origin::read(&weights::decode(&bytes).unwrap().1).unwrap(), Some(origin));
         }
+        let changed =
+            RunConfig::load("mnist-quick", &["seed=2".to_string(), "training.clip_norm=1".to_string()]).unwrap();
+        let [then, now] = [&config, &changed].map(|config| Recipe::of(config, 7).unwrap());
+        let found = then.differences(&now);
+        assert!(found.contains(&"seed was 1, is 2".to_string()), "{found:?}");
+        assert!(found.contains(&"training.clip_norm was null, is 1.0".to_string()), "{found:?}");
+        assert!(then.differences(&then).is_empty());
         assert_eq!(Origin::read(&Metadata::new()).unwrap(), None);
         let later = Metadata::from([(KEY.to_string(), "{\"how\": \"grown\"}".to_string())]);
         assert!(Origin::read(&later).unwrap_err().to_string().contains("neokd.origin"));

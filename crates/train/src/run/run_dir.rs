@@ -1,8 +1,9 @@
 //! The directory of one run: `config.toml`, `metrics.jsonl`, `checkpoints/`, `weights.safetensors`,
-//! `report.json`, `autoattack.jsonl`, `examples.safetensors`, `model-card.md`.
+//! `report.json`, `autoattack.jsonl`, `examples.safetensors`, `model-card.md`; and `.lock`, which says who trains it.
 
 use std::path::{Path, PathBuf};
 
+use neokd_evaluate::lock::Lock;
 use neokd_evaluate::{Error, files};
 use neokd_model::Backbone;
 
@@ -15,21 +16,39 @@ pub struct RunDir {
 }
 
 impl RunDir {
-    /// Makes the directory of a new run and writes its configuration.
+    /// Makes the directory of a new run and writes its configuration, the file that makes it a run. What a start that was
+    /// killed before that left behind is no obstacle.
     ///
     /// # Errors
     /// [`Error::RunDir`] if the folder already holds anything; [`Error::Io`].
     pub fn create<B: Backbone>(folder: &Path, config: &RunConfig<B>) -> Result<Self, Error> {
         let run = Self { folder: folder.to_path_buf() };
         let holds_a_run = run.config_path().exists();
-        let holds_something = folder.read_dir().is_ok_and(|mut entries| entries.next().is_some());
-        if holds_a_run || holds_something {
-            let what = if holds_a_run { "holds another run" } else { "is not empty" };
-            return Err(run.wrong(format!("{what}; choose another --out, or go on with --resume {}", folder.display())));
+        let names = folder.read_dir().into_iter().flatten().flatten().map(|entry| entry.file_name());
+        if holds_a_run {
+            let resume = folder.display();
+            return Err(run.wrong(format!("holds another run; choose another --out, or go on with --resume {resume}")));
         }
-        std::fs::create_dir_all(run.checkpoints()).map_err(Error::io("create", folder))?;
+        if let Some(name) = names.into_iter().find(|name| !files::is_left_over(name)) {
+            let why = "is not empty, and no run: it holds";
+            return Err(run.wrong(format!("{why} {}; choose another --out", name.display())));
+        }
+        std::fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
         files::write_atomically(&run.config_path(), config.to_toml()?.as_bytes())?;
         Ok(run)
+    }
+
+    /// Makes this process the only one that trains this run, until the lock is dropped, and removes what killed ones
+    /// left half written.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] names the process that trains it; [`Error::Io`].
+    pub fn occupy(&self) -> Result<Lock, Error> {
+        let lock = Lock::take(&self.folder.join(".lock"))?;
+        let checkpoints = self.checkpoints();
+        std::fs::create_dir_all(&checkpoints).map_err(Error::io("create", &checkpoints))?;
+        [&self.folder, &checkpoints].into_iter().try_for_each(|folder| files::sweep(folder))?;
+        Ok(lock)
     }
 
     /// Opens an existing run and reads its configuration.

@@ -16,7 +16,6 @@ use neokd_datasets::{DataSplits, Images};
 use neokd_distill::{Draw, ExitLoss, LossInput, LossTerms, Memory};
 use neokd_evaluate::Error;
 use neokd_evaluate::Evaluation;
-use neokd_evaluate::accuracy::Versions;
 use neokd_evaluate::attack_run::AttackRun;
 use neokd_evaluate::batches::{self, Batches, LabelledBatch};
 use neokd_evaluate::images::Source;
@@ -40,6 +39,11 @@ use crate::run::progress::Progress;
 use crate::run::run_dir::RunDir;
 use crate::training::clip::clip;
 use crate::training::micro_batch::{GradientSum, MicroBatch, StepGradients};
+
+/// What attacks on held-out images are for: the counters of [`Purpose::Validation`].
+const LOOK: u64 = 0;
+const PROBE: u64 = 1;
+const TRANSFER: u64 = 2;
 
 /// Who watches a run: a progress bar, or nobody.
 pub trait Observer {
@@ -144,7 +148,6 @@ impl<'a, B: Backbone> Fit<'a, B> {
     pub fn origin(&self, steps: u64) -> Result<Origin, Error> {
         Ok(Origin::Trained(Recipe {
             training_digest: Some(self.training_images.digest()),
-            versions: Some(Versions::current()),
             ..Recipe::of(self.config, steps)?
         }))
     }
@@ -157,8 +160,8 @@ impl<'a, B: Backbone> Fit<'a, B> {
     /// Trains from `state` to the end, or until `stop` asks; the state is saved either way.
     ///
     /// # Errors
-    /// [`Error::Interrupted`] after a requested stop; [`Error::Diverged`], [`Error::Attack`],
-    /// [`Error::Data`], [`Error::Io`].
+    /// [`Error::Interrupted`] after a requested stop; [`Error::Busy`] if another process trains the run;
+    /// [`Error::Diverged`], [`Error::Attack`], [`Error::Data`], [`Error::Io`].
     pub fn run(
         &self,
         state: &mut TrainingState<B::Network>,
@@ -166,6 +169,7 @@ impl<'a, B: Backbone> Fit<'a, B> {
         stop: &Stop,
         observer: &mut dyn Observer,
     ) -> Result<(), Error> {
+        let _occupied = run.occupy()?;
         let mut log = MetricsLog::open(&run.metrics_path(), &state.progress)?;
         let started = Instant::now() - std::time::Duration::from_secs_f64(state.progress.seconds);
         let save = |state: &mut TrainingState<B::Network>| {
@@ -192,6 +196,7 @@ impl<'a, B: Backbone> Fit<'a, B> {
                     break;
                 }
             }
+            // Patience is over within an epoch: it ends without a line for the epoch.
             if state.progress.position < self.length.steps_per_epoch {
                 return save(state);
             }
@@ -478,7 +483,7 @@ impl<'a, B: Backbone> Fit<'a, B> {
         let scored = Evaluation {
             count: images.count(self.config.validation.images),
             batch_size: self.config.evaluation.batch_size,
-            key: key(self.config.seed, Purpose::Validation, 0),
+            key: key(self.config.seed, Purpose::Validation, LOOK),
             ..Evaluation::new(&frozen, &images, &runs, self.config.seed, self.device)
         }
         .run()?;
@@ -491,7 +496,7 @@ impl<'a, B: Backbone> Fit<'a, B> {
         let (frozen, attack) =
             (Frozen::new(state.for_evaluation()), self.config.training.attack.inside_the_ball(&self.threat));
         let (images, batch_size) = (self.config.validation.transfer_images, self.config.evaluation.batch_size);
-        let key = key(self.config.seed, Purpose::Validation, 2);
+        let key = key(self.config.seed, Purpose::Validation, TRANSFER);
         let mut found = Transfer::default();
         for data in Batches::in_order(self.held_out, images, batch_size, self.device) {
             found += Transfer::measure(&Scenario::new(&frozen, &data?.batch, &self.threat, key), attack.search)?;
@@ -531,7 +536,7 @@ impl<'a, B: Backbone> Fit<'a, B> {
     /// Looks at the trained network, not at its average, under one gradient step and under many.
     fn probe_overfitting(&self, state: &TrainingState<B::Network>) -> Result<ProbeRecord, Error> {
         let frozen = Frozen::new(&state.model);
-        let (probe, key) = (self.config.validation.probe, key(self.config.seed, Purpose::Validation, 1));
+        let (probe, key) = (self.config.validation.probe, key(self.config.seed, Purpose::Validation, PROBE));
         probe.look(&frozen, self.held_out, &self.threat, key, state.progress.step, self.device)
     }
 }

@@ -1,0 +1,62 @@
+//! One process at a time: who writes a run or a journal holds a lock.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{ErrorKind, Read, Seek, Write};
+use std::path::Path;
+
+use crate::Error;
+
+/// A lock, held until it is dropped or its process ends, however it ends: the system keeps it, not the file, which stays
+/// behind and says which process was the last.
+#[derive(Debug)]
+pub struct Lock {
+    _file: File,
+}
+
+impl Lock {
+    /// Takes the lock of the file at `path`, which is made if it is not there.
+    ///
+    /// A file system that knows no locks gives none: there two processes do not see each other.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] names the process that holds it; [`Error::Io`] the file.
+    pub fn take(path: &Path) -> Result<Self, Error> {
+        let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
+        let mut file = open.map_err(Error::io("open", path))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let mut holder = String::new();
+                // Where a locked file cannot be read the holder has no name.
+                let _ = file.take(20).read_to_string(&mut holder);
+                return Err(Error::Busy { path: path.to_path_buf(), holder: holder.trim().to_string() });
+            }
+            Err(TryLockError::Error(source)) if source.kind() == ErrorKind::Unsupported => {}
+            Err(TryLockError::Error(source)) => return Err(Error::io("lock", path)(source)),
+        }
+        let id = format!("{}\n", std::process::id());
+        let written = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(id.as_bytes()));
+        written.map_err(Error::io("write", path))?;
+        Ok(Self { _file: file })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_is_refused_while_it_is_held_and_taken_again_when_it_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(".lock");
+        std::fs::write(&path, "a number that a killed process left behind\n").unwrap();
+        let held = Lock::take(&path).unwrap();
+        let refused = Lock::take(&path).unwrap_err();
+        assert_eq!(refused.exit_code(), 5);
+        assert!(refused.to_string().contains(&std::process::id().to_string()), "{refused}");
+        drop(held);
+        drop(Lock::take(&path).unwrap());
+        std::fs::remove_dir_all(folder.path()).unwrap();
+        assert!(matches!(Lock::take(&path), Err(Error::Io { .. })));
+    }
+}
