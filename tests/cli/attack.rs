@@ -240,6 +240,51 @@ fn batches_change_nothing() {
 }
 
 #[test]
+fn shards_merged_in_any_order_give_the_report_of_one_process_and_what_does_not_fit_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let weights = weights(folder.path());
+    let of = |name: &str| folder.path().join(name);
+    let arguments =
+        ["--attack", "pgd", "autoattack", "--epsilon", "0.1", "--steps", "3", "--queries", "20", "--images", "22"];
+    let run = |journal: &Path, more: &[&str]| {
+        let mut command = attack(&weights, &arguments);
+        command.args(["--batch-size", "4", "--checks", "4", "--json", "--journal"]).arg(journal).args(more);
+        command.output().unwrap()
+    };
+    let merge = |parts: &[&str], out: &str| {
+        neokd().arg("merge").args(parts.iter().map(|part| of(part))).arg("--out").arg(of(out)).output().unwrap()
+    };
+    let whole = json(&run(&of("whole"), &[]));
+    for number in 1..=3 {
+        let shard = format!("{number}/3");
+        let part = run(&of(&format!("part{number}")), &["--shard", &shard]);
+        assert_success(&part);
+        assert_eq!(stdout(&part), "");
+    }
+    assert_success(&merge(&["part3", "part1", "part2"], "merged"));
+    // Journals hold times, so the merged one is compared by what is reported of it; nothing is attacked again.
+    assert_eq!(json(&run(&of("merged"), &[])), whole);
+
+    assert_failure(&merge(&["part1", "part2", "part3"], "merged"), 2, &["merged", "exists already"]);
+    assert_failure(&merge(&["part1", "part3"], "x"), 2, &["shards 2/3 are missing"]);
+    assert_failure(&merge(&["part1", "part2", "part3", "part2"], "x"), 2, &["is shard 2/3", "name each once"]);
+    assert_failure(&merge(&["whole"], "x"), 2, &["whole", "needs no merging"]);
+    assert_failure(&run(&of("part1"), &[]), 2, &["holds shard \"1/3\" alone", "neokd merge"]);
+    assert_failure(&run(&of("part1"), &["--shard", "2/3"]), 2, &["shard", "1/3", "2/3"]);
+    assert_failure(&run(&of("y"), &["--shard", "4/3"]), 2, &["4/3", "I from 1 to N"]);
+    assert_success(&run(&of("other"), &["--shard", "2/3", "--seed", "5"]));
+    assert_failure(&merge(&["part1", "other", "part3"], "x"), 2, &["other", "is not of the evaluation"]);
+    // Cut short within its last line, as a killed shard leaves it; its command goes on and merging works.
+    let text = fs::read_to_string(of("part2")).unwrap();
+    fs::write(of("part2"), &text[..text.len() - 9]).unwrap();
+    assert_failure(&merge(&["part1", "part2", "part3"], "x"), 2, &["part2", "shard 2/3 is not finished", "1 batches"]);
+    assert_success(&run(&of("part2"), &["--shard", "2/3"]));
+    assert_success(&merge(&["part1", "part2", "part3"], "again"));
+    assert_eq!(json(&run(&of("again"), &[])), whole);
+    assert!(!of("x").exists());
+}
+
+#[test]
 fn an_interrupted_evaluation_goes_on_with_the_same_bits_and_refuses_another_ones_journal() {
     let folder = tempfile::tempdir().unwrap();
     let weights = weights(folder.path());

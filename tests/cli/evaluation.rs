@@ -312,6 +312,28 @@ fn a_full_evaluation_goes_on_from_half_a_journal_and_its_report_shows_it() {
 }
 
 #[test]
+fn an_evaluation_in_shards_is_the_evaluation() {
+    let folder = tempfile::tempdir().unwrap();
+    let weights = weights(folder.path());
+    let of = |name: &str| folder.path().join(name);
+    let run = |name: &str, more: &[&str]| {
+        let journal = of(name);
+        let fixed = ["--images", "10", "--batch-size", "3", "--broad", "--journal", journal.to_str().unwrap()];
+        evaluate(&weights, &[&fixed[..], more].concat())
+    };
+    let mut whole = json(&run("whole", &[]));
+    for (name, shard) in [("one", "1/2"), ("two", "2/2")] {
+        assert_success(&run(name, &["--shard", shard]));
+    }
+    let merged = neokd().arg("merge").arg(of("two")).arg(of("one")).arg("--out").arg(of("merged")).output().unwrap();
+    assert_success(&merged);
+    let mut found = json(&run("merged", &[]));
+    [&mut whole, &mut found].into_iter().for_each(without_seconds);
+    assert_eq!(found, whole);
+    assert_failure(&evaluate(&weights, &["--shard", "1/2"]), 2, &["--journal"]);
+}
+
+#[test]
 fn what_does_not_go_together_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let weights = weights(folder.path());

@@ -62,6 +62,9 @@ pub enum Error {
     /// The device is not compiled in or not present. Exit code 7.
     #[error("{0}")]
     Device(String),
+    /// A device computes other values than the CPU. Exit code 11.
+    #[error("{0}")]
+    WrongDevice(String),
     /// Training produced numbers that are not finite. Exit code 8.
     #[error(
         "the loss is no longer finite at step {step}: lower the learning rate (training.schedule) and go on from the \
@@ -109,6 +112,7 @@ Exit codes:
     8  training diverged
     9  an attack broke its rules
    10  smoke test failed
+   11  device computes wrong values (self-test)
   130  interrupted, everything saved
   141  output pipe closed";
 
@@ -126,6 +130,7 @@ impl Error {
             Self::Diverged { .. } => 8,
             Self::Attack(_) => 9,
             Self::Smoke(_) => 10,
+            Self::WrongDevice(_) => 11,
             Self::Interrupted { .. } | Self::AttackInterrupted { .. } => 130,
             Self::ClosedPipe => 141,
         }

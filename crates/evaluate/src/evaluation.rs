@@ -18,6 +18,7 @@ use crate::images::{Looked, Source};
 use crate::journal::{Header, Journal, RunHeader, SCHEMA};
 use crate::outcome::ImageOutcomes;
 use crate::seeds::{Purpose, key};
+use crate::shard::Shard;
 use crate::stop::Stop;
 
 /// What is attacked, by what, where.
@@ -134,24 +135,63 @@ impl<'a, M: MultiExit> Evaluation<'a, M> {
         for (number, looked) in self.images.batches(self.count, self.batch_size, self.device).enumerate() {
             let data = labelled(looked?, labels.len(), self.device);
             clean.append(ImageOutcomes::clean(self.model, &data, self.policies)?);
-            let mut searches = Searches::of(self.runs);
-            for (at, so_far) in runs.iter_mut().enumerate() {
-                let found = match journal.take(number, at) {
-                    Some(found) => found,
-                    None => {
-                        let found = self.attack(at, &data, &mut searches)?;
-                        journal.write(number, at, &found)?;
-                        journal.stop_if(stop)?;
-                        found
-                    }
-                };
-                so_far.append(found);
-                tell(Progress::Attacked(data.labels.len()));
-            }
+            let found = self.batch(number, &data, journal, stop, tell)?;
+            runs.iter_mut().zip(found).for_each(|(so_far, found)| so_far.append(found));
             labels.extend(data.labels);
         }
         let verdicts = self.verdicts(&clean, &runs, journal, stop, tell)?;
         Ok(Scored { clean, runs, verdicts, labels, seconds: started.elapsed().as_secs_f64() })
+    }
+
+    /// Runs the batches of a part of the work that its journal does not hold yet. There is no result but the journal:
+    /// [`merge`](crate::merge::merge) makes those of all parts one, which [`resume`](Self::resume) goes on from.
+    ///
+    /// # Errors
+    /// As [`resume`](Self::resume).
+    pub fn shard(
+        &self,
+        shard: Shard,
+        journal: &mut Journal,
+        stop: &Stop,
+        tell: &mut dyn FnMut(Progress),
+    ) -> Result<(), Error> {
+        let mut before = 0;
+        for (number, looked) in self.images.batches(self.count, self.batch_size, self.device).enumerate() {
+            let (pixels, labels) = looked?;
+            let images = labels.len();
+            if shard.has(number) {
+                let data = labelled((pixels, labels), before, self.device);
+                self.batch(number, &data, journal, stop, tell)?;
+            }
+            before += images;
+        }
+        Ok(())
+    }
+
+    /// What every run did to a batch: what the journal holds, or what it does now.
+    fn batch(
+        &self,
+        number: usize,
+        data: &LabelledBatch,
+        journal: &mut Journal,
+        stop: &Stop,
+        tell: &mut dyn FnMut(Progress),
+    ) -> Result<Vec<ImageOutcomes>, Error> {
+        let mut searches = Searches::of(self.runs);
+        let mut found = Vec::with_capacity(self.runs.len());
+        for at in 0..self.runs.len() {
+            found.push(match journal.take(number, at) {
+                Some(known) => known,
+                None => {
+                    let outcomes = self.attack(at, data, &mut searches)?;
+                    journal.write(number, at, &outcomes)?;
+                    journal.stop_if(stop)?;
+                    outcomes
+                }
+            });
+            tell(Progress::Attacked(data.labels.len()));
+        }
+        Ok(found)
     }
 
     /// What a journal of it begins with, on a device and for weights of these names; `sources` are the digests of the
@@ -178,6 +218,7 @@ impl<'a, M: MultiExit> Evaluation<'a, M> {
             deployed: self.deployed,
             pixels: self.keep_pixels,
             runs: self.runs.iter().enumerate().map(run).collect(),
+            shard: None,
         }
     }
 

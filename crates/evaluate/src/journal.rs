@@ -17,6 +17,7 @@ use serde_json::Value;
 
 use crate::lock::Lock;
 use crate::outcome::ImageOutcomes;
+use crate::shard::Shard;
 use crate::stop::Stop;
 use crate::{Error, files};
 
@@ -50,6 +51,9 @@ pub struct Header {
     pub pixels: bool,
     /// The runs.
     pub runs: Vec<RunHeader>,
+    /// Which part of the work it is of, if it is of a part; the last field, so that the rest of the line is the whole's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shard: Option<Shard>,
 }
 
 /// One run.
@@ -232,6 +236,9 @@ fn same(path: &Path, found: &str, expected: &str) -> Result<(), Error> {
              another file",
             path.display()
         )));
+    }
+    if let (Some(shard), None) = (found.get("shard"), expected.get("shard")) {
+        return refuse(format!("holds shard {shard} alone; neokd merge puts shards together"));
     }
     match expected.iter().find(|(key, value)| found.get(*key) != Some(value)) {
         Some((key, value)) => {

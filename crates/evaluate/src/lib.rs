@@ -7,6 +7,7 @@
 //! evaluation          the engine: every run on every image, a bit per image, exit and run
 //! outcome, bits       those bits, and what follows from them
 //! journal             finished batches in a file, from which an interrupted evaluation goes on
+//! shard, merge        the same in parts, on several machines
 //! verdict             whether the numbers are to be believed
 //! dynamic, policy_file   what leaving early costs, and the thresholds for it
 //! reliability, accuracy, interval   what confidence is worth, of every exit, with 95 % intervals
@@ -33,10 +34,12 @@ pub mod images;
 pub mod interval;
 pub mod journal;
 pub mod lock;
+pub mod merge;
 mod outcome;
 pub mod policy_file;
 pub mod reliability;
 pub mod seeds;
+pub mod shard;
 pub mod stop;
 mod verdict;
 

@@ -10,6 +10,7 @@ mod data;
 mod devices;
 mod evaluate;
 mod logits;
+mod merge;
 mod model;
 mod output;
 mod predict;
@@ -48,6 +49,8 @@ enum Command {
     Evaluate(evaluate::Args),
     /// Attack the images of a data set or file, and say whether the result is to be believed
     Attack(attack::Args),
+    /// Put the journals of all shards of an attack or an evaluation together
+    Merge(merge::Args),
     /// Train and score several methods under the same conditions, over seeds, and print one table
     Compare(compare::Args),
     /// Show runs as a page, Markdown, CSV or charts; several become a comparison
@@ -139,6 +142,7 @@ fn run(cli: Cli) -> Result<(), Error> {
         Command::Train(args) => train::run(args, &mut out),
         Command::Evaluate(args) => evaluate::run(args, &mut out),
         Command::Attack(args) => attack::run(args, &mut out),
+        Command::Merge(args) => merge::run(args, &mut out),
         Command::Compare(args) => compare::run(args, &mut out),
         Command::Report(args) => report::run(args, &mut out),
         Command::Runs(args) => runs::run(args, &mut out),

@@ -4,6 +4,7 @@
 //! used is decided here, when it runs.
 
 use std::fmt;
+use std::io::Write as _;
 use std::str::FromStr;
 
 use burn::tensor::Device;
@@ -11,6 +12,8 @@ use burn::tensor::Device;
 use burn::tensor::DeviceType;
 
 use neokd_evaluate::Error;
+
+use crate::{gpu_cache, self_test};
 
 /// A device as a user names it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -98,12 +101,31 @@ pub fn backends() -> Vec<BackendStatus> {
     list
 }
 
-/// Opens a device and says which one it is.
+/// Opens a device and says which one it is. A GPU is tested first where this build has not used it before
+/// ([`self_test::once`]).
 ///
 /// # Errors
-/// [`Error::Device`] names the Cargo feature if the backend is not compiled in, and the driver or
-/// device if that is missing.
+/// [`Error::WrongDevice`] if it computes wrong values; [`Error::Device`] names the Cargo feature if the backend is not
+/// compiled in, and the driver or device if that is missing.
 pub fn open(choice: DeviceChoice) -> Result<(Device, String), Error> {
+    let (device, name) = open_untested(choice)?;
+    let is_gpu = [Gpu::Wgpu, Gpu::Vulkan, Gpu::Cuda].iter().any(|kind| name.starts_with(kind.name()));
+    if let (true, Ok((reference, _))) = (is_gpu, cpu()) {
+        let cache = gpu_cache::folder().map(|folder| folder.join("self-test"));
+        self_test::once(&name, &device, &reference, cache.as_deref(), &mut |line| {
+            // Nobody may be there to read it.
+            let _ = writeln!(std::io::stderr(), "{line}");
+            Ok(())
+        })?;
+    }
+    Ok((device, name))
+}
+
+/// As [`open`], without the self-test.
+///
+/// # Errors
+/// [`Error::Device`], as [`open`].
+pub fn open_untested(choice: DeviceChoice) -> Result<(Device, String), Error> {
     match choice {
         DeviceChoice::Auto => auto(),
         DeviceChoice::Cpu => cpu(),
@@ -180,6 +202,7 @@ fn found(kind: Gpu) -> Vec<Device> {
             #[allow(unreachable_patterns)]
             _ => return Vec::new(),
         };
+        gpu_cache::keep_kernels();
         // Enumerating may load a broken driver, which panics inside it rather than report.
         return std::panic::catch_unwind(|| Device::enumerate(kind).into_vec()).unwrap_or_default();
     }

@@ -2,6 +2,7 @@
 
 pub mod cli;
 pub mod device;
+mod gpu_cache;
 pub mod pictures;
 pub mod self_test;
 pub mod session;

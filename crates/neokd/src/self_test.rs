@@ -4,6 +4,9 @@
 //! kernel read the gradient of a convolution, whose strides are channels-last, as row-major (docs/gpu.md). So the
 //! operations are checked one by one, and then in the chains in which they are used.
 
+use std::path::Path;
+use std::time::Instant;
+
 use burn::module::Module;
 use burn::optim::GradientsParams;
 use burn::tensor::activation::{log_softmax, relu};
@@ -13,6 +16,8 @@ use neokd_distill::{Draw, LossConfig, LossInput, NeoKdConfig};
 use neokd_evaluate::Error;
 use neokd_model::{Frozen, ModelConfig, MultiExit, weights};
 use neokd_train::training::optimizer::{Optimizer, OptimizerConfig};
+
+use crate::gpu_cache;
 
 /// How far a device may be from the CPU.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -61,13 +66,70 @@ impl Finding {
 /// Runs every check on `device` and on `reference`, and tells `say` each finding.
 ///
 /// # Errors
-/// [`Error::Device`] names the first check that failed; other errors come from the computations.
+/// [`Error::WrongDevice`] names the first check that failed; other errors come from the computations.
 pub fn run(
     device: &Device,
     reference: &Device,
     say: &mut dyn FnMut(&Finding) -> Result<(), Error>,
 ) -> Result<usize, Error> {
     run_checks(checks(&step), device, reference, say)
+}
+
+/// Runs the checks that are quick to compile (operations, the chain of an attack, the smallest network), unless this build
+/// has passed them on this device before, as a file in `cache` says; `say` hears what is going on.
+///
+/// # Errors
+/// As [`run`].
+pub fn once(
+    name: &str,
+    device: &Device,
+    reference: &Device,
+    cache: Option<&Path>,
+    say: &mut dyn FnMut(&str) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let quick =
+        checks(&step).into_iter().filter(|check| !check.name.contains("msdnet") && !check.name.contains("rdi-resnet"));
+    once_of(quick.collect(), (name, device, reference), cache, say)
+}
+
+fn once_of(
+    checks: Vec<Check>,
+    (name, device, reference): (&str, &Device, &Device),
+    cache: Option<&Path>,
+    say: &mut dyn FnMut(&str) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let passed = cache.map(|folder| folder.join(format!("{}.passed", fingerprint(name))));
+    if passed.as_ref().is_some_and(|file| file.exists()) {
+        return Ok(());
+    }
+    let (of, started) = (checks.len(), Instant::now());
+    say(&format!("self-test: first use of {name} by this build; {of} computations are held against the CPU"))?;
+    let (mut done, mut last) = (0, Instant::now());
+    run_checks(checks, device, reference, &mut |finding| {
+        done += 1;
+        if last.elapsed().as_secs() >= 10 {
+            last = Instant::now();
+            say(&format!("self-test: {done} of {of} done ({}), {} s", finding.name, started.elapsed().as_secs()))?;
+        }
+        Ok(())
+    })?;
+    say(&format!("self-test: passed in {} s", started.elapsed().as_secs()))?;
+    // Where it cannot be written down the next process tests again.
+    if let Some(file) = passed {
+        let _ = file.parent().map(std::fs::create_dir_all);
+        let _ = neokd_evaluate::files::write_atomically(&file, format!("{name}\n").as_bytes());
+    }
+    Ok(())
+}
+
+/// What a passed self-test is of: device, driver, GPU models and build.
+fn fingerprint(name: &str) -> String {
+    let mut text = format!("{name}\n{}\n{}\n", gpu_cache::driver(), gpu_cache::models().join("\n"));
+    let program = std::env::current_exe().and_then(|path| path.metadata());
+    if let Ok(program) = program {
+        text += &format!("{} {:?} {}", program.len(), program.modified().ok(), neokd_evaluate::VERSION);
+    }
+    neokd_datasets::sha256_hex(text.as_bytes())
 }
 
 fn run_checks(
@@ -81,7 +143,7 @@ fn run_checks(
         let finding = check.compare(&(check.compute)(reference)?, &(check.compute)(device)?);
         say(&finding)?;
         if !finding.passed {
-            return Err(Error::Device(format!(
+            return Err(Error::WrongDevice(format!(
                 "self-test: {} is wrong on this device ({}); its results cannot be trusted. Use another --device, or \
                  a build without the feature fusion-experimental",
                 finding.name,
@@ -341,6 +403,37 @@ mod tests {
         assert!(compare(&step).passed);
         let finding = compare(&reads_channels_last_as_row_major);
         assert!(!finding.passed && finding.name.contains("gradient of a convolution into sign"), "{finding:?}");
+    }
+
+    #[test]
+    fn a_device_is_tested_once_by_a_build_and_again_after_it_failed() {
+        let (cpu, folder) = (Device::flex(), tempfile::tempdir().unwrap());
+        let cache = folder.path().join("not/there/yet");
+        let said = std::cell::RefCell::new(Vec::new());
+        let test = |name: &str, wrong: bool| {
+            said.borrow_mut().clear();
+            let calls = std::cell::Cell::new(0.0);
+            let check = check("drift", Tolerance::Relative(1e-3), move |_| {
+                calls.set(calls.get() + 1.0);
+                Ok(vec![1.0, if wrong { calls.get() } else { 1.0 }])
+            });
+            let say = &mut |line: &str| {
+                said.borrow_mut().push(line.to_string());
+                Ok(())
+            };
+            once_of(vec![check], (name, &cpu, &cpu), Some(&cache), say)
+        };
+        for _ in 0..2 {
+            let refused = test("cuda:0 (a)", true).unwrap_err();
+            assert_eq!(refused.exit_code(), 11);
+            assert!(refused.to_string().contains("drift"), "{refused}");
+        }
+        test("cuda:0 (a)", false).unwrap();
+        assert!(said.borrow()[0].contains("first use of cuda:0 (a)"), "{said:?}");
+        test("cuda:0 (a)", false).unwrap();
+        assert!(said.borrow().is_empty(), "{said:?}");
+        test("cuda:0 (b)", false).unwrap();
+        assert!(!said.borrow().is_empty());
     }
 
     #[test]

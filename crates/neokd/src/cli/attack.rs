@@ -7,7 +7,8 @@ use neokd_attack::{Knobs, Norm, Objective, SlowdownGoal, Threat, fraction};
 use neokd_evaluate::adversarial_file::{self, About as AboutRun};
 use neokd_evaluate::attack_run::{AttackName, AttackRun, plan};
 use neokd_evaluate::images::Source;
-use neokd_evaluate::journal::Journal;
+use neokd_evaluate::journal::{Header, Journal};
+use neokd_evaluate::shard::Shard;
 use neokd_evaluate::stop::Stop;
 use neokd_evaluate::{Error, Evaluation, Scored, files, policy_file};
 use neokd_model::policy::{Policy, Rule};
@@ -15,7 +16,7 @@ use neokd_model::{Frozen, ModelConfig, MultiExit, Network};
 use neokd_report::report::{About, DataReport, Report, config_of_weights};
 use neokd_train::run::checkpoint::Contents;
 
-use super::progress::{watched, watched_from};
+use super::progress::{watched, watched_from, watched_part};
 use super::{DataFlag, DeviceFlag, Output, norm};
 use crate::device;
 use crate::session::OnFile;
@@ -88,6 +89,10 @@ pub(super) struct Args {
     /// Keep finished batches in this file, and go on from those that it holds
     #[arg(long, value_name = "FILE")]
     journal: Option<PathBuf>,
+    /// Run part I of N of the batches and stop, for job arrays and machines that share nothing but a disk; give every part its
+    /// own --journal, then neokd merge
+    #[arg(long, value_name = "I/N", requires = "journal")]
+    shard: Option<Shard>,
     /// Write the adversarial images, their labels and what every exit makes of them to this safetensors file
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -120,12 +125,11 @@ pub(super) fn run(args: Args, out: &mut Output) -> Result<(), Error> {
         keep_pixels: args.out.is_some(),
         ..Evaluation::new(&model, &images, &runs, args.seed, &device)
     };
-    let scored = match &args.journal {
-        None => watched(&evaluation)?,
-        Some(path) => {
-            let about = (device_name.as_str(), name[1].as_str(), sources.digests.as_slice());
-            go_on(&evaluation, about, path, (!args.json).then_some(&mut *out))?
-        }
+    let about = (device_name.as_str(), name[1].as_str(), sources.digests.as_slice());
+    let scored = match (&args.journal, args.shard) {
+        (None, _) => watched(&evaluation)?,
+        (Some(path), Some(shard)) => return part(&evaluation, shard, about, path, (!args.json).then_some(out)),
+        (Some(path), None) => go_on(&evaluation, about, path, (!args.json).then_some(&mut *out))?,
     };
     let about = About {
         config: config_of_weights(&config, images.name(), args.seed)?,
@@ -164,6 +168,24 @@ pub(super) fn go_on(
         out.line(&format!("going on: {} batches are in the journal already", journal.len()))?;
     }
     watched_from(evaluation, &mut journal, &Stop::on_signal()?)
+}
+
+/// Runs the batches of a shard that its journal does not hold yet, with a bar; `say` hears what comes next.
+pub(super) fn part(
+    evaluation: &Evaluation<'_, Network>,
+    shard: Shard,
+    (device, network, sources): (&str, &str, &[Option<String>]),
+    path: &Path,
+    say: Option<&mut Output>,
+) -> Result<(), Error> {
+    let header = Header { shard: Some(shard), ..evaluation.header(device, network, sources) };
+    let mut journal = Journal::open(path, &header)?;
+    watched_part(evaluation, shard, &mut journal, &Stop::on_signal()?)?;
+    let Some(out) = say else { return Ok(()) };
+    out.line(&format!(
+        "shard {shard} is finished; when all are: neokd merge JOURNAL... --out WHOLE, then the same command with --journal \
+         WHOLE and without --shard"
+    ))
 }
 
 /// A network and what is known of its file.

@@ -3,7 +3,7 @@
 use neokd_evaluate::Error;
 
 use super::{DeviceFlag, Output};
-use crate::device::{backends, open};
+use crate::device::{backends, open_untested};
 use crate::self_test;
 
 #[derive(Debug, clap::Args)]
@@ -17,8 +17,8 @@ pub(super) struct Args {
 
 pub(super) fn run(args: Args, out: &mut Output) -> Result<(), Error> {
     if args.check {
-        let (device, name) = open(args.device.device)?;
-        let (cpu, _) = open(crate::device::DeviceChoice::Cpu)?;
+        let (device, name) = open_untested(args.device.device)?;
+        let (cpu, _) = open_untested(crate::device::DeviceChoice::Cpu)?;
         out.line(&format!("device: {name}"))?;
         let count = self_test::run(&device, &cpu, &mut |finding| {
             let state = if finding.passed { "ok   " } else { "WRONG" };

@@ -4,9 +4,12 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 use neokd_attack::{Attack, Cw, Fgsm, Knobs, Norm, Objective, Pgd, Search, Slowdown, SlowdownGoal, fraction};
+use neokd_datasets::Images;
 use neokd_evaluate::adversarial_file::{self, About};
 use neokd_evaluate::attack_run::{AttackName, AttackRun, plan};
 use neokd_evaluate::dynamic::ExitAnswers;
+use neokd_evaluate::images::Source;
+use neokd_evaluate::shard::Shard;
 use neokd_evaluate::{Error, files, policy_file};
 use neokd_model::{Frozen, MultiExit, Network, weights};
 use neokd_train::RunConfig;
@@ -14,7 +17,7 @@ use neokd_train::run::checkpoint::Contents;
 use neokd_train::run::progress::Progress;
 use neokd_train::run::run_dir::RunDir;
 
-use super::attack::{self, Sources, go_on};
+use super::attack::{self, Sources, go_on, part};
 use super::progress::{image_bar, watched};
 use super::{DataFlag, DeviceFlag, Output, norm};
 use crate::device::Devices;
@@ -71,6 +74,10 @@ pub(super) struct Args {
     /// run directory, none for a file]
     #[arg(long, value_name = "FILE")]
     journal: Option<PathBuf>,
+    /// Run part I of N of the batches and stop, for job arrays and machines that share nothing but a disk; give every part its
+    /// own --journal, then neokd merge
+    #[arg(long, value_name = "I/N", requires = "journal")]
+    shard: Option<Shard>,
     /// Write the adversarial images of each attack, their labels and what every exit makes of them to this safetensors file
     #[arg(long, value_name = "FILE")]
     save_adversarial: Option<PathBuf>,
@@ -122,11 +129,18 @@ pub(super) fn run(args: Args, out: &mut Output) -> Result<(), Error> {
     };
     let (trial, digests) = trial(&args, &session, &network)?;
     let journal = journal(&args);
+    let digest = || -> Result<String, Error> {
+        let encoded = weights::encode_network(&config.model, &network);
+        Ok(neokd_datasets::sha256_hex(&encoded.map_err(|error| Error::Config(error.to_string()))?))
+    };
+    if let (Some(shard), Some(path)) = (args.shard, &journal) {
+        let (model, images) = (Frozen::new(&network), Source::from(&data.test as &dyn Images));
+        let evaluation = trial.evaluation(&config, &model, &images, &devices.first);
+        return part(&evaluation, shard, (&devices.names, &digest()?, &digests), path, (!args.json).then_some(out));
+    }
     let (report, scored) = session.evaluate(&network, &trial, subject, &mut |evaluation| {
         let Some(path) = &journal else { return watched(evaluation) };
-        let encoded = weights::encode_network(&config.model, &network);
-        let digest = neokd_datasets::sha256_hex(&encoded.map_err(|error| Error::Config(error.to_string()))?);
-        go_on(evaluation, (&devices.names, &digest, &digests), path, (!args.json).then_some(&mut *out))
+        go_on(evaluation, (&devices.names, &digest()?, &digests), path, (!args.json).then_some(&mut *out))
     })?;
     if let Some(path) = &args.save_adversarial {
         let kept = trial.runs.iter().zip(scored.runs).map(|(run, found)| (About::of(run, &found), found.into()));

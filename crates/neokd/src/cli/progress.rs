@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 use neokd_evaluate::interval::Share;
 use neokd_evaluate::journal::Journal;
+use neokd_evaluate::shard::Shard;
 use neokd_evaluate::stop::Stop;
 use neokd_evaluate::{Error, Evaluation, Progress, Scored};
 use neokd_model::MultiExit;
@@ -119,6 +120,21 @@ pub(super) fn watched_from<M: MultiExit>(
     let scored = evaluation.resume(journal, stop, &mut |progress| bar.show(progress));
     bar.0.finish_and_clear();
     scored
+}
+
+/// Runs a part of an evaluation with a bar.
+pub(super) fn watched_part<M: MultiExit>(
+    evaluation: &Evaluation<'_, M>,
+    shard: Shard,
+    journal: &mut Journal,
+    stop: &Stop,
+) -> Result<(), Error> {
+    let (size, all) = (evaluation.batch_size.max(1), evaluation.count);
+    let images = (0..all.div_ceil(size)).filter(|batch| shard.has(*batch)).map(|batch| size.min(all - batch * size));
+    let mut bar = EvaluationBar::new(images.sum::<usize>() * evaluation.runs.len());
+    let done = evaluation.shard(shard, journal, stop, &mut |progress| bar.show(progress));
+    bar.0.finish_and_clear();
+    done
 }
 
 /// A bar for a pass over `images` images.
