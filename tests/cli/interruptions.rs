@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::attack::weights;
-use crate::command::{TINY, assert_failure, assert_success, neokd, train};
+use crate::command::{TINY, assert_failure, assert_success, neokd, stderr, stdout, train};
 
 const LONGER: &[&str] = &["--set", "training.steps_per_epoch=40", "--set", "training.epochs=1"];
 
@@ -45,6 +45,23 @@ fn ctrl_c_saves_and_a_resumed_run_ends_with_the_same_weights() {
 }
 
 #[test]
+fn a_resumed_run_says_what_was_changed_since_its_checkpoint() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    assert_success(&train(&run, &[]));
+    let resume = || neokd().args(["train", "--resume"]).arg(&run).output().unwrap();
+    let untouched = resume();
+    assert_success(&untouched);
+    assert!(!stdout(&untouched).contains("since the checkpoint"), "{}", stdout(&untouched));
+    let config = fs::read_to_string(run.join("config.toml")).unwrap();
+    assert!(config.contains("seed = 1\n"), "{config}");
+    fs::write(run.join("config.toml"), config.replace("seed = 1\n", "seed = 2\n")).unwrap();
+    let changed = resume();
+    assert_success(&changed);
+    assert!(stdout(&changed).contains("note: seed was 1, is 2 since the checkpoint"), "{}", stdout(&changed));
+}
+
+#[test]
 fn what_a_killed_start_left_behind_is_no_obstacle_and_is_removed() {
     let folder = tempfile::tempdir().unwrap();
     let run = folder.path().join("run");
@@ -64,6 +81,22 @@ fn what_a_killed_start_left_behind_is_no_obstacle_and_is_removed() {
 
 fn is_half(name: &std::ffi::OsStr) -> bool {
     name.to_string_lossy().starts_with(".writing-")
+}
+
+#[test]
+fn without_a_terminal_a_line_says_now_and_then_how_far_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let weights = weights(folder.path());
+    let attack = |seconds: &str| {
+        let mut command = neokd();
+        command.args(["attack", "--data", "mnist", "--epsilon", "0.3", "--attack", "pgd", "--steps", "400"]);
+        command.args(["--images", "30", "--batch-size", "2", "--checks", "0", "--weights"]).arg(&weights);
+        command.env("NEOKD_PROGRESS_SECONDS", seconds).output().unwrap()
+    };
+    let said = attack("1");
+    assert_success(&said);
+    assert!(stderr(&said).contains(" of 30 images attacked"), "{}", stderr(&said));
+    assert_eq!(stderr(&attack("0")), "");
 }
 
 #[test]

@@ -62,7 +62,7 @@ pub(super) fn run(args: Args, out: &mut Output) -> Result<(), Error> {
         &device,
         &mut |images| bar.inc(images as u64),
     );
-    bar.finish_and_clear();
+    drop(bar);
     let file = found?.calibrate(&config.data.name, &costs, args.budget)?;
     let text = serde_json::to_string_pretty(&file);
     let text = text.map_err(|error| Error::Config(format!("thresholds cannot be written as JSON: {error}")))?;

@@ -280,7 +280,7 @@ fn calibrated(session: &Session<'_>, model: &Network) -> Result<Deployment, Erro
         let answers = ExitAnswers::of(&Frozen::new(model), set, size, ensemble, &session.devices.first, done)?;
         answers.calibrate(&session.config.data.name, &model.costs(), None)
     });
-    bar.finish_and_clear();
+    drop(bar);
     let [alone, together] = budgets;
     let (alone, exits) = (alone?, model.exits());
     let policies = alone.policies(exits)?.into_iter().chain(together?.policies(exits)?).collect();

@@ -58,7 +58,7 @@ pub(super) fn run(args: Args, out: &mut Output) -> Result<(), Error> {
         }
         bar.inc(labels.len() as u64);
     }
-    bar.finish_and_clear();
+    drop(bar);
     let shape = vec![count, model.classes()];
     let tensor = |(exit, values)| (format!("logits.{exit}"), HostTensor { shape: shape.clone(), values });
     let tensors: TensorMap = exits.into_iter().enumerate().map(tensor).collect();

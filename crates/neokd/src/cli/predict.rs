@@ -78,7 +78,7 @@ fn classify_pictures(args: &Args, predictor: &mut Predictor, device: &Device, ou
             out.line(&line)?;
         }
     }
-    bar.finish_and_clear();
+    drop(bar);
     Ok(())
 }
 
@@ -108,7 +108,7 @@ fn classify_data(
             number += 1;
         }
     }
-    bar.finish_and_clear();
+    drop(bar);
     Ok(())
 }
 

@@ -122,9 +122,7 @@ pub(super) fn with_bar(
     stop: &Stop,
 ) -> Result<Trained, Error> {
     let mut bar = TrainingBar::new(&session.length(), state.progress.step);
-    let trained = session.train(run, state, stop, &mut bar);
-    bar.finish();
-    trained
+    session.train(run, state, stop, &mut bar)
 }
 
 /// What a run says that overfitted catastrophically.
