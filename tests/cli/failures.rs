@@ -33,6 +33,9 @@ fn a_bad_configuration_names_the_key_the_value_and_the_cure() {
         ("model.dropout=1", &["model.dropout = 1"]),
         ("model.normalization=cifar10", &["normalization", "3", "1 channels"]),
         ("data.augmentation={ kind = \"pad-crop-flip\", pad = 40 }", &["data.augmentation", "pad", "40"]),
+        ("lr=0.1", &["unknown field `lr`", "did you mean `training.schedule.rate`"]),
+        ("epochs=3", &["did you mean `training.epochs`"]),
+        ("training.epsilon=0.1", &["did you mean `threat.epsilon`"]),
         ("training", &["key=value"]),
     ];
     let folder = tempfile::tempdir().unwrap();

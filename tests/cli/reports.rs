@@ -339,7 +339,7 @@ fn what_is_no_run_and_what_another_version_wrote_is_refused_with_the_way_on() {
     let report = |source: &Path| neokd().arg("report").arg(source).arg("--out").arg(&out).output().unwrap();
     assert_failure(&report(&empty), 5, &["empty", "config.toml", "neokd train"]);
     assert_failure(&report(&folder.path().join("absent")), 5, &["absent", "no such file"]);
-    assert_failure(&run(&["report", "runs/x"]), 2, &["--out"]);
+    assert_failure(&run(&["report", "runs/x", "--out", "page.pdf"]), 2, &["--out page.pdf", ".html", "--markdown"]);
 
     let path = spoiled.join("report.json");
     let good = fs::read(&path).unwrap();

@@ -69,6 +69,53 @@ fn the_resolved_configuration_of_a_run_is_a_configuration_for_the_same_run() {
 }
 
 #[test]
+fn a_configuration_of_ones_own_begins_with_a_copy_or_says_only_what_differs() {
+    let folder = tempfile::tempdir().unwrap();
+    let of = |name: &str| folder.path().join(name);
+    let resolved = |name: &str| {
+        let shown = neokd().args(["config", "show", "--resolved"]).arg(name).output().unwrap();
+        assert_success(&shown);
+        stdout(&shown)
+    };
+    let init = || neokd().args(["init", "mnist", "--out"]).arg(of("copy.toml")).output().unwrap();
+    assert_success(&init());
+    assert_failure(&init(), 2, &["copy.toml", "exists already"]);
+    assert!(fs::read_to_string(of("copy.toml")).unwrap().contains("# "), "comments come along");
+    assert_eq!(resolved(of("copy.toml").to_str().unwrap()), resolved("mnist"));
+
+    let write = |name: &str, text: &str| fs::write(of(name), text).unwrap();
+    write("mine.toml", "extends = \"mnist-quick\"\n[training]\nepochs = 7\n[training.loss]\nkind = \"ard\"\n");
+    write("further.toml", "extends = \"mine.toml\"\nseed = 5\n");
+    let further: toml::Table = resolved(of("further.toml").to_str().unwrap()).parse().unwrap();
+    let quick: toml::Table = resolved("mnist-quick").parse().unwrap();
+    assert_eq!((&further["seed"], &further["training"]["epochs"]), (&5.into(), &7.into()));
+    assert_eq!(further["training"]["loss"]["kind"], "ard".into());
+    assert_eq!(further["training"]["schedule"], quick["training"]["schedule"]);
+    assert_eq!(further["threat"], quick["threat"]);
+
+    let load = |name: &str| neokd().args(["config", "show"]).arg(of(name)).output().unwrap();
+    write("mine.toml", "extends = \"further.toml\"\n");
+    assert_failure(&load("further.toml"), 2, &["leads back to itself"]);
+    write("mine.toml", "extends = \"mnits\"\n");
+    assert_failure(&load("mine.toml"), 2, &["mine.toml", "extends", "did you mean mnist"]);
+    write("mine.toml", "extends = 3\n");
+    assert_failure(&load("mine.toml"), 2, &["mine.toml", "extends = 3"]);
+}
+
+#[test]
+fn costs_and_tables_are_had_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    assert_success(&train(&out, &[]));
+    let cost = |model: &str| stdout(&neokd().args(["cost", "--model", model]).output().unwrap());
+    assert!(cost("mnist").contains("11219"), "{}", cost("mnist"));
+    assert_eq!(cost("mnist"), cost(out.to_str().unwrap()));
+    let tables = neokd().arg("report").arg(&out).output().unwrap();
+    assert_success(&tables);
+    assert!(stdout(&tables).contains("| exit |"), "{}", stdout(&tables));
+}
+
+#[test]
 fn resuming_a_finished_run_changes_no_number() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("run");

@@ -9,6 +9,7 @@ mod convert;
 mod data;
 mod devices;
 mod evaluate;
+mod init;
 mod logits;
 mod merge;
 mod model;
@@ -77,6 +78,8 @@ enum Command {
     /// List, import and verify data sets
     #[command(subcommand)]
     Data(data::Action),
+    /// Write a configuration file, with a comment on every value, to begin with
+    Init(init::Args),
     /// Show the configurations that are compiled in
     #[command(subcommand)]
     Config(config::Action),
@@ -155,6 +158,7 @@ fn run(cli: Cli) -> Result<(), Error> {
         Command::Smoke(args) => smoke::run(args, &mut out),
         Command::Devices(args) => devices::run(args, &mut out),
         Command::Data(action) => data::run(action, &mut out),
+        Command::Init(args) => init::run(args, &mut out),
         Command::Config(action) => config::run(action, &mut out),
         Command::Completions { shell } => {
             let mut script = Vec::new();

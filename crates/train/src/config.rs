@@ -1,6 +1,7 @@
 //! What is to be done: a configuration from a preset or a file, with overrides, checked before
 //! anything starts.
 
+mod extends;
 mod overrides;
 mod presets;
 mod suggest;
@@ -261,7 +262,7 @@ impl<B: Backbone> RunConfig<B> {
             overrides::apply(&mut table, text)?;
         }
         let config: Self = serde_path_to_error::deserialize(toml::Value::Table(table))
-            .map_err(|error| Error::Config(suggest::explain(source, &error)))?;
+            .map_err(|error| Error::Config(suggest::explain(source, &error, &known_keys)))?;
         config.check()?;
         Ok(config)
     }
@@ -413,7 +414,7 @@ pub fn parse_model(source: &str, text: &str) -> Result<ModelConfig, Error> {
         table = section;
     }
     let model: ModelConfig = serde_path_to_error::deserialize(toml::Value::Table(table))
-        .map_err(|error| Error::Config(suggest::explain(source, &error)))?;
+        .map_err(|error| Error::Config(suggest::explain(source, &error, &known_keys)))?;
     match model.problem() {
         Some(why) => Err(Error::Config(format!("{source}: {why}"))),
         None => Ok(model),
@@ -421,6 +422,35 @@ pub fn parse_model(source: &str, text: &str) -> Result<ModelConfig, Error> {
 }
 
 fn read(name_or_file: &str) -> Result<(String, Table), Error> {
+    read_below(name_or_file, &mut Vec::new())
+}
+
+/// As [`read`]; `above` are the configurations that extend this one.
+fn read_below(name_or_file: &str, above: &mut Vec<String>) -> Result<(String, Table), Error> {
+    let (source, mut table) = read_alone(name_or_file)?;
+    let Some(base) = table.remove(extends::KEY) else { return Ok((source, table)) };
+    let base = base.as_str().ok_or_else(|| {
+        let why = "is not a name or a file in quotes, for example extends = \"mnist\"";
+        Error::Config(format!("{source}: extends = {base} {why}"))
+    })?;
+    above.push(name_or_file.to_string());
+    // A file is looked for beside the one that names it.
+    let beside = Path::new(name_or_file).with_file_name(base);
+    let base = match PRESETS.iter().any(|preset| preset.name == base) || !beside.exists() {
+        true => base.to_string(),
+        false => beside.display().to_string(),
+    };
+    if above.contains(&base) {
+        return Err(Error::Config(format!("{source}: extends = {base:?} leads back to itself; extend a preset")));
+    }
+    let (_, mut whole) =
+        read_below(&base, above).map_err(|error| Error::Config(format!("{source}: extends: {error}")))?;
+    extends::put_over(&mut whole, table);
+    Ok((source, whole))
+}
+
+/// The table of a preset or a file, as it is.
+fn read_alone(name_or_file: &str) -> Result<(String, Table), Error> {
     if let Some(preset) = PRESETS.iter().find(|preset| preset.name == name_or_file) {
         return Ok((format!("preset {}", preset.name), parse_toml(preset.name, preset.text)?));
     }
@@ -437,6 +467,26 @@ fn read(name_or_file: &str) -> Result<(String, Table), Error> {
     let text = String::from_utf8(neokd_evaluate::files::read(path)?)
         .map_err(|_| Error::Config(format!("{name_or_file}: not UTF-8 text; a configuration is TOML")))?;
     Ok((name_or_file.to_string(), parse_toml(name_or_file, &text)?))
+}
+
+/// Every key that a preset has, as `--set` names it.
+fn known_keys() -> Vec<String> {
+    let mut keys = std::collections::BTreeSet::new();
+    let tables = PRESETS.iter().filter_map(|preset| parse_toml(preset.name, preset.text).ok());
+    tables.for_each(|table| add_keys("", &table, &mut keys));
+    keys.into_iter().collect()
+}
+
+fn add_keys(above: &str, table: &Table, keys: &mut std::collections::BTreeSet<String>) {
+    for (name, value) in table {
+        let key = if above.is_empty() { name.clone() } else { format!("{above}.{name}") };
+        match value.as_table() {
+            Some(section) => add_keys(&key, section, keys),
+            None => {
+                keys.insert(key);
+            }
+        }
+    }
 }
 
 fn parse_toml(source: &str, text: &str) -> Result<Table, Error> {

@@ -5,12 +5,22 @@ use std::path::Path;
 use neokd_evaluate::{Error, files};
 use neokd_model::{ModelConfig, weights};
 
-/// Reads `model.toml` (the keys of a configuration's `[model]` section, or a whole configuration), or
-/// the configuration that a weights file or checkpoint carries.
+use crate::RunConfig;
+use crate::config::PRESETS;
+use crate::run::run_dir::RunDir;
+
+/// Reads `model.toml` (the keys of a configuration's `[model]` section, or a whole configuration), the network of a preset
+/// or of a run directory, or the configuration that a weights file or checkpoint carries.
 ///
 /// # Errors
 /// [`Error::Io`], [`Error::Config`] or [`Error::Checkpoint`], naming the file.
 pub fn read(path: &Path) -> Result<ModelConfig, Error> {
+    if !path.exists() && PRESETS.iter().any(|preset| Path::new(preset.name) == path) {
+        return Ok(RunConfig::load(&path.display().to_string(), &[])?.model);
+    }
+    if path.is_dir() {
+        return Ok(RunDir::open(path)?.1.model);
+    }
     let bytes = files::read(path)?;
     if path.extension().is_some_and(|end| end == "safetensors") {
         let (_, metadata) = weights::decode(&bytes).map_err(Error::weights(path))?;

@@ -15,8 +15,8 @@ use super::Output;
 /// What answering costs.
 #[derive(Debug, clap::Args)]
 pub(super) struct CostArgs {
-    /// The network: a TOML file with its keys, a configuration, or a weights file
-    #[arg(long, value_name = "FILE")]
+    /// The network: a preset, a run directory, a TOML file with its keys, a configuration, or a weights file
+    #[arg(long, value_name = "NAME|RUN|FILE")]
     model: PathBuf,
     /// Print JSON
     #[arg(long)]
@@ -27,7 +27,7 @@ pub(super) struct CostArgs {
 pub(super) enum Action {
     /// Print a network: its keys, its tensors, its exits
     Show {
-        /// A TOML file with its keys, a configuration, or a weights file
+        /// A preset, a run directory, a TOML file with its keys, a configuration, or a weights file
         file: PathBuf,
     },
 }

@@ -13,7 +13,8 @@ use super::Output;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Run directories, folders that hold some, or report.json files; several runs become a comparison
+    /// Run directories, folders that hold some, or report.json files; several runs become a comparison. Without any flag the
+    /// tables are printed as Markdown
     #[arg(value_name = "RUN", required = true)]
     runs: Vec<PathBuf>,
     /// Write a page: one HTML file that needs no network
@@ -38,14 +39,16 @@ pub(super) struct Args {
 
 pub(super) fn run(args: Args, out: &mut Output) -> Result<(), Error> {
     let files = [&args.out, &args.markdown, &args.csv, &args.charts, &args.tensorboard];
-    if files.iter().all(|file| file.is_none()) && !args.model_card {
-        return Err(Error::Config(
-            "nothing to write: give --out FILE, --markdown FILE, --csv FILE, --charts DIR, --tensorboard DIR or \
-             --model-card"
-                .to_string(),
-        ));
+    if let Some(page) = args.out.as_deref().filter(|path| !is_page(path)) {
+        return Err(Error::Config(format!(
+            "--out {}: a page is HTML; name it .html (a browser prints it to PDF), or say --markdown or --csv",
+            page.display()
+        )));
     }
     let runs = read_all(&args.runs)?;
+    if files.iter().all(|file| file.is_none()) && !args.model_card {
+        return out.text(&markdown::text(&runs));
+    }
     for run in &runs {
         run.notes.iter().try_for_each(|note| out.line(&format!("note: {}: {note}", run.name)))?;
     }
@@ -72,6 +75,10 @@ pub(super) fn run(args: Args, out: &mut Output) -> Result<(), Error> {
         runs.iter().try_for_each(card::write)?;
     }
     Ok(())
+}
+
+fn is_page(path: &Path) -> bool {
+    path.extension().is_some_and(|end| end.eq_ignore_ascii_case("html") || end.eq_ignore_ascii_case("htm"))
 }
 
 fn write_charts(runs: &[Run], folder: &Path) -> Result<usize, Error> {

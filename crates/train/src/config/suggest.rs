@@ -2,8 +2,8 @@
 
 use serde_path_to_error::{Error as PathError, Segment};
 
-/// The complaint, with the path of the key and the name that was probably meant.
-pub(super) fn explain(source: &str, error: &PathError<toml::de::Error>) -> String {
+/// The complaint, with the path of the key and the name that was probably meant; `keys` gives all that there are.
+pub(super) fn explain(source: &str, error: &PathError<toml::de::Error>, keys: &dyn Fn() -> Vec<String>) -> String {
     let message = error.inner().message().trim();
     let path = path(error);
     let place = if path.is_empty() { String::new() } else { format!("{path}: ") };
@@ -11,7 +11,9 @@ pub(super) fn explain(source: &str, error: &PathError<toml::de::Error>) -> Strin
     let hint = match (message.starts_with("unknown"), quoted.next()) {
         (true, Some(unknown)) => {
             let known: Vec<&str> = quoted.collect();
-            nearest(unknown, &known).map(|near| format!(" (did you mean `{near}`?)")).unwrap_or_default()
+            // The same name in another section is more likely meant than a like name in this one.
+            let hint = elsewhere(unknown, &keys()).or_else(|| nearest(unknown, &known).map(|near| format!("`{near}`")));
+            hint.map(|meant| format!(" (did you mean {meant}?)")).unwrap_or_default()
         }
         _ => String::new(),
     };
@@ -25,6 +27,27 @@ fn path(error: &PathError<toml::de::Error>) -> String {
         _ => None,
     });
     segments.collect::<Vec<_>>().join(".")
+}
+
+/// What others call a key, and what it is called here.
+const SYNONYMS: [(&str, &str); 8] = [
+    ("lr", "rate"),
+    ("learning_rate", "rate"),
+    ("eps", "epsilon"),
+    ("bs", "batch_size"),
+    ("wd", "weight_decay"),
+    ("optim", "optimizer"),
+    ("dataset", "data.name"),
+    ("num_epochs", "epochs"),
+];
+
+/// The keys of other sections whose last part is this name, or what it is called here.
+fn elsewhere(name: &str, keys: &[String]) -> Option<String> {
+    let meant = SYNONYMS.iter().find(|(theirs, _)| *theirs == name).map_or(name, |(_, ours)| ours);
+    let is_meant =
+        |key: &&String| key.strip_suffix(meant).is_some_and(|above| above.is_empty() || above.ends_with('.'));
+    let found: Vec<String> = keys.iter().filter(is_meant).map(|key| format!("`{key}`")).collect();
+    (!found.is_empty()).then(|| found.join(" or "))
 }
 
 /// The known name that is most like `name`, if any is like it at all.
