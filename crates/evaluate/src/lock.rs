@@ -2,15 +2,16 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Read, Seek, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::Error;
 
-/// A lock, held until it is dropped or its process ends, however it ends: the system keeps it, not the file, which stays
-/// behind and says which process was the last.
+/// A lock, held until it is dropped or its process ends, however it ends: the system keeps it, not the file, which says who
+/// holds it. Of a killed process the file stays behind and is taken over.
 #[derive(Debug)]
 pub struct Lock {
-    _file: File,
+    file: File,
+    path: PathBuf,
 }
 
 impl Lock {
@@ -21,24 +22,52 @@ impl Lock {
     /// # Errors
     /// [`Error::Busy`] names the process that holds it; [`Error::Io`] the file.
     pub fn take(path: &Path) -> Result<Self, Error> {
-        let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
-        let mut file = open.map_err(Error::io("open", path))?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let mut holder = String::new();
-                // Where a locked file cannot be read the holder has no name.
-                let _ = file.take(20).read_to_string(&mut holder);
-                return Err(Error::Busy { path: path.to_path_buf(), holder: holder.trim().to_string() });
+        loop {
+            let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
+            let mut file = open.map_err(Error::io("open", path))?;
+            match file.try_lock() {
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => {
+                    let mut holder = String::new();
+                    // Where a locked file cannot be read the holder has no name.
+                    let _ = file.take(20).read_to_string(&mut holder);
+                    return Err(Error::Busy { path: path.to_path_buf(), holder: holder.trim().to_string() });
+                }
+                Err(TryLockError::Error(source)) if source.kind() == ErrorKind::Unsupported => {}
+                Err(TryLockError::Error(source)) => return Err(Error::io("lock", path)(source)),
             }
-            Err(TryLockError::Error(source)) if source.kind() == ErrorKind::Unsupported => {}
-            Err(TryLockError::Error(source)) => return Err(Error::io("lock", path)(source)),
+            // Its last holder may have removed it between the two: then this is the lock of nothing.
+            if !is_there(&file, path) {
+                continue;
+            }
+            let id = format!("{}\n", std::process::id());
+            let written = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(id.as_bytes()));
+            written.map_err(Error::io("write", path))?;
+            return Ok(Self { file, path: path.to_path_buf() });
         }
-        let id = format!("{}\n", std::process::id());
-        let written = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(id.as_bytes()));
-        written.map_err(Error::io("write", path))?;
-        Ok(Self { _file: file })
     }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Removed before the lock is given back, so that nobody can hold what is no longer there and not know it.
+        if cfg!(unix) && is_there(&self.file, &self.path) {
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Whether the path still names the open file.
+#[cfg(unix)]
+fn is_there(file: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    let number = |data: std::fs::Metadata| (data.dev(), data.ino());
+    file.metadata().ok().map(number) == path.metadata().ok().map(number)
+}
+
+#[cfg(not(unix))]
+fn is_there(_file: &File, _path: &Path) -> bool {
+    true
 }
 
 #[cfg(test)]
@@ -55,6 +84,7 @@ mod tests {
         assert_eq!(refused.exit_code(), 5);
         assert!(refused.to_string().contains(&std::process::id().to_string()), "{refused}");
         drop(held);
+        assert!(!path.exists(), "no file stays behind");
         drop(Lock::take(&path).unwrap());
         std::fs::remove_dir_all(folder.path()).unwrap();
         assert!(matches!(Lock::take(&path), Err(Error::Io { .. })));
