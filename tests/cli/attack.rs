@@ -266,7 +266,7 @@ fn shards_merged_in_any_order_give_the_report_of_one_process_and_what_does_not_f
     assert_eq!(json(&run(&of("merged"), &[])), whole);
 
     assert_failure(&merge(&["part1", "part2", "part3"], "merged"), 2, &["merged", "exists already"]);
-    assert_failure(&merge(&["part1", "part3"], "x"), 2, &["shards 2/3 are missing"]);
+    assert_failure(&merge(&["part1", "part3"], "x"), 2, &["without a journal: shard 2/3"]);
     assert_failure(&merge(&["part1", "part2", "part3", "part2"], "x"), 2, &["is shard 2/3", "name each once"]);
     assert_failure(&merge(&["whole"], "x"), 2, &["whole", "needs no merging"]);
     assert_failure(&run(&of("part1"), &[]), 2, &["holds shard \"1/3\" alone", "neokd merge"]);
@@ -277,11 +277,33 @@ fn shards_merged_in_any_order_give_the_report_of_one_process_and_what_does_not_f
     // Cut short within its last line, as a killed shard leaves it; its command goes on and merging works.
     let text = fs::read_to_string(of("part2")).unwrap();
     fs::write(of("part2"), &text[..text.len() - 9]).unwrap();
-    assert_failure(&merge(&["part1", "part2", "part3"], "x"), 2, &["part2", "shard 2/3 is not finished", "1 batches"]);
+    assert_failure(&merge(&["part1", "part2", "part3"], "x"), 2, &["part2", "shard 2/3 is not finished", "1 results"]);
     assert_success(&run(&of("part2"), &["--shard", "2/3"]));
     assert_success(&merge(&["part1", "part2", "part3"], "again"));
     assert_eq!(json(&run(&of("again"), &[])), whole);
+    // Lines that were edited: of another shard, twice and not alike, of no result, a header that claims too much.
+    let part1 = fs::read_to_string(of("part1")).unwrap();
+    let line = part1.lines().nth(1).unwrap();
+    let edits: [(&str, String, &[&str]); 4] = [
+        ("foreign", format!("{part1}{}\n", line.replace("\"batch\":0", "\"batch\":1")), &["batch 1"]),
+        ("twice", format!("{part1}{}\n", line.replace("\"seconds\":", "\"seconds\":1")), &["another result"]),
+        ("bare", part1.clone() + "{\"batch\":0,\"run\":0}\n", &["is damaged"]),
+        ("huge", part1.replacen("\"1/3\"", "\"1/3000000000000\"", 1), &["not of the evaluation"]),
+    ];
+    for (name, text, says) in edits {
+        fs::write(of(name), text).unwrap();
+        assert_failure(&merge(&["part2", name, "part3"], "x"), 2, &[&[name], says].concat());
+    }
     assert!(!of("x").exists());
+
+    // A result that cannot be is an error, not another number and not a panic.
+    let merged = fs::read_to_string(of("merged")).unwrap();
+    for (from, to) in [("\"right\":[\"", "\"right\":[\"1"), ("\"confidence\":[", "\"confidence\":[\"\",")] {
+        fs::write(of("edited"), merged.replacen(from, to, 1)).unwrap();
+        assert_failure(&run(&of("edited"), &[]), 2, &["edited", "batch 0, run 0", "was changed"]);
+    }
+    fs::create_dir(of("folder")).unwrap();
+    assert_failure(&run(&of("folder"), &[]), 2, &["folder", "no regular file"]);
 }
 
 #[test]

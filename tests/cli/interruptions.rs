@@ -52,13 +52,17 @@ fn a_resumed_run_says_what_was_changed_since_its_checkpoint() {
     let resume = || neokd().args(["train", "--resume"]).arg(&run).output().unwrap();
     let untouched = resume();
     assert_success(&untouched);
-    assert!(!stdout(&untouched).contains("since the checkpoint"), "{}", stdout(&untouched));
+    assert!(!stdout(&untouched).contains("note:"), "{}", stdout(&untouched));
     let config = fs::read_to_string(run.join("config.toml")).unwrap();
     assert!(config.contains("seed = 1\n"), "{config}");
     fs::write(run.join("config.toml"), config.replace("seed = 1\n", "seed = 2\n")).unwrap();
     let changed = resume();
     assert_success(&changed);
-    assert!(stdout(&changed).contains("note: seed was 1, is 2 since the checkpoint"), "{}", stdout(&changed));
+    assert!(stdout(&changed).contains("note: seed was 1, is 2, from step 4 on"), "{}", stdout(&changed));
+    let mut attack = neokd();
+    attack.args(["attack", "--attack", "fgsm", "--epsilon", "0.1", "--images", "2", "--data", "mnist", "--weights"]);
+    let attacked = attack.arg(run.join("weights.safetensors")).output().unwrap();
+    assert!(stdout(&attacked).contains("changed on the way: seed was 1, is 2"), "{}", stdout(&attacked));
 }
 
 #[test]

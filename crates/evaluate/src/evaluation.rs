@@ -181,7 +181,10 @@ impl<'a, M: MultiExit> Evaluation<'a, M> {
         let mut found = Vec::with_capacity(self.runs.len());
         for at in 0..self.runs.len() {
             found.push(match journal.take(number, at) {
-                Some(known) => known,
+                Some(known) => {
+                    self.check_known(&known, data.labels.len(), journal, (number, at))?;
+                    known
+                }
                 None => {
                     let outcomes = self.attack(at, data, &mut searches)?;
                     journal.write(number, at, &outcomes)?;
@@ -192,6 +195,24 @@ impl<'a, M: MultiExit> Evaluation<'a, M> {
             tell(Progress::Attacked(data.labels.len()));
         }
         Ok(found)
+    }
+
+    /// Makes sure that what a journal has of a batch is what this evaluation would have written there.
+    fn check_known(
+        &self,
+        known: &ImageOutcomes,
+        images: usize,
+        journal: &Journal,
+        (batch, run): (usize, usize),
+    ) -> Result<(), Error> {
+        let pixels = if self.keep_pixels { images * self.model.input_shape().iter().product::<usize>() } else { 0 };
+        match known.fits(images, self.model.exits(), self.policies.len(), pixels) {
+            true => Ok(()),
+            false => Err(journal.wrong(&format!(
+                "what it holds of batch {batch}, run {run} is not what this evaluation writes: the file was changed; name \
+                 another one"
+            ))),
+        }
     }
 
     /// What a journal of it begins with, on a device and for weights of these names; `sources` are the digests of the

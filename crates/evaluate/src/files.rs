@@ -16,6 +16,9 @@ const WRITING: &str = ".writing-";
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     let folder = folder_of(path);
     let write = || -> std::io::Result<()> {
+        if path.exists() && !path.is_file() {
+            return Err(std::io::Error::other("it is there and no regular file; name another"));
+        }
         let mut file = temporary(folder)?;
         file.write_all(bytes)?;
         file.as_file().sync_all()?;
@@ -49,7 +52,7 @@ pub fn sweep(folder: &Path) -> Result<(), Error> {
 /// # Errors
 /// [`Error::Config`] names the path and the flag.
 pub fn refuse_existing(flag: &str, path: &Path) -> Result<(), Error> {
-    match path.exists() {
+    match path.symlink_metadata().is_ok() {
         true => Err(Error::Config(format!("{}: exists already; choose another {flag}", path.display()))),
         false => Ok(()),
     }

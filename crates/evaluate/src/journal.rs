@@ -84,7 +84,7 @@ struct Written<'a> {
 /// A line: what a run did to a batch, or signs of a masked gradient.
 #[derive(Deserialize)]
 #[serde(untagged)]
-enum Line {
+pub(crate) enum Line {
     Batch { batch: usize, run: usize, found: ImageOutcomes },
     Verdict(Signs),
 }
@@ -122,6 +122,10 @@ impl Journal {
     /// [`Error::Config`] says in what an existing journal differs from `header`; [`Error::Busy`] if another process writes
     /// to it; [`Error::Io`] names the file.
     pub fn open(path: &Path, header: &Header) -> Result<Self, Error> {
+        if path.exists() && !path.is_file() {
+            let why = "is no regular file; name another, or one that does not exist yet";
+            return Err(Error::Config(format!("--journal {}: {why}", path.display())));
+        }
         let lock = Lock::take(&lock_path(path))?;
         let first = as_json(header)? + "\n";
         let text =
@@ -196,6 +200,12 @@ impl Journal {
         write.map_err(Error::io("write", path))
     }
 
+    /// An error about it.
+    pub(crate) fn wrong(&self, why: &str) -> Error {
+        let name = self.file.as_ref().map(|(path, ..)| path.display().to_string()).unwrap_or_default();
+        Error::Config(format!("--journal {name}: {why}"))
+    }
+
     /// Ends the evaluation after a requested stop.
     pub(crate) fn stop_if(&self, stop: &Stop) -> Result<(), Error> {
         match &self.file {
@@ -205,8 +215,9 @@ impl Journal {
     }
 }
 
-/// `.NAME.lock` beside it.
+/// `.NAME.lock` beside it; the same for all names of one file.
 fn lock_path(path: &Path) -> PathBuf {
+    let path = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     path.with_file_name(format!(".{name}.lock"))
 }

@@ -20,8 +20,12 @@ impl Lock {
     /// A file system that knows no locks gives none: there two processes do not see each other.
     ///
     /// # Errors
-    /// [`Error::Busy`] names the process that holds it; [`Error::Io`] the file.
+    /// [`Error::Busy`] names the process that holds it; [`Error::Config`] a file that is something else, which is left as it
+    /// is; [`Error::Io`] the file.
     pub fn take(path: &Path) -> Result<Self, Error> {
+        if path.symlink_metadata().is_ok_and(|data| !data.is_file()) {
+            return Err(foreign(path));
+        }
         loop {
             let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
             let mut file = open.map_err(Error::io("open", path))?;
@@ -40,6 +44,12 @@ impl Lock {
             if !is_there(&file, path) {
                 continue;
             }
+            let mut before = String::new();
+            let is_number = (&mut file).take(64).read_to_string(&mut before).is_ok()
+                && before.trim().bytes().all(|byte| byte.is_ascii_digit());
+            if !is_number {
+                return Err(foreign(path));
+            }
             let id = format!("{}\n", std::process::id());
             let written = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(id.as_bytes()));
             written.map_err(Error::io("write", path))?;
@@ -55,6 +65,11 @@ impl Drop for Lock {
             let _ = std::fs::remove_file(&self.path);
         }
     }
+}
+
+fn foreign(path: &Path) -> Error {
+    let why = "is no lock of neokd, which wants to keep one there; move it away";
+    Error::Config(format!("{}: {why}", path.display()))
 }
 
 /// Whether the path still names the open file.
@@ -78,7 +93,7 @@ mod tests {
     fn a_lock_is_refused_while_it_is_held_and_taken_again_when_it_is_not() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(".lock");
-        std::fs::write(&path, "a number that a killed process left behind\n").unwrap();
+        std::fs::write(&path, "4711\n").unwrap();
         let held = Lock::take(&path).unwrap();
         let refused = Lock::take(&path).unwrap_err();
         assert_eq!(refused.exit_code(), 5);
@@ -86,6 +101,10 @@ mod tests {
         drop(held);
         assert!(!path.exists(), "no file stays behind");
         drop(Lock::take(&path).unwrap());
+        std::fs::write(&path, "something of the user's\n").unwrap();
+        let foreign = Lock::take(&path).unwrap_err();
+        assert_eq!(foreign.exit_code(), 2);
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "something of the user's\n");
         std::fs::remove_dir_all(folder.path()).unwrap();
         assert!(matches!(Lock::take(&path), Err(Error::Io { .. })));
     }

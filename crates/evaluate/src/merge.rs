@@ -4,17 +4,16 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
-
-use crate::journal::Header;
+use crate::journal::{Header, Line};
 use crate::shard::Shard;
 use crate::{Error, files};
 
-/// Which batch and run a line is of; a line of a verdict is of none, and shards have none.
-#[derive(Deserialize)]
-struct Place {
-    batch: usize,
-    run: usize,
+/// So many missing shards are named.
+const NAMED: usize = 10;
+
+/// How many batches the whole evaluation has.
+fn batches(header: &Header) -> usize {
+    header.count.div_ceil(header.batch_size.max(1))
 }
 
 /// The journal of one shard.
@@ -41,7 +40,7 @@ pub fn merge(journals: &[PathBuf], out: &Path) -> Result<(), Error> {
     let mut lines = BTreeMap::new();
     let mut seen: BTreeMap<Shard, &Path> = BTreeMap::new();
     for part in &parts {
-        if part.first != first.first || !first.shard.all().any(|shard| shard == part.shard) {
+        if part.first != first.first || part.shard.of() != first.shard.of() {
             return Err(part.wrong(&format!(
                 "is not of the evaluation that {} is of (or of another number of shards); merge what one command, \
                  with --shard 1/N to N/N, has written",
@@ -54,10 +53,18 @@ pub fn merge(journals: &[PathBuf], out: &Path) -> Result<(), Error> {
         part.check_finished()?;
         lines.extend(part.lines.iter().map(|(place, line)| (*place, line.as_str())));
     }
-    let missing = first.shard.all().filter(|shard| !seen.contains_key(shard)).map(|shard| shard.to_string());
-    let missing: Vec<String> = missing.collect();
+    let missing: Vec<String> = first
+        .shard
+        .all()
+        .filter(|shard| !seen.contains_key(shard))
+        .take(NAMED)
+        .map(|shard| shard.to_string())
+        .collect();
     if !missing.is_empty() {
-        return Err(Error::Config(format!("shards {} are missing; name their journals as well", missing.join(", "))));
+        let more = first.shard.of() - seen.len() - missing.len();
+        let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+        let names = missing.join(", ");
+        return Err(Error::Config(format!("without a journal: shard {names}{more}; name the journals of all shards")));
     }
     let whole: String = std::iter::once(first.first.as_str()).chain(lines.into_values()).collect();
     files::write_atomically(out, whole.as_bytes())
@@ -77,23 +84,38 @@ impl Part {
         };
         let as_whole = header.trim_end().strip_suffix(&format!(",\"shard\":\"{shard}\"}}"));
         let Some(as_whole) = as_whole else { return Err(wrong("its first line was changed; run its command again")) };
-        let placed = lines.map_while(|line| {
-            let Place { batch, run } = serde_json::from_str(line).ok()?;
-            Some(((batch, run), line.to_string()))
-        });
+        let mut placed: BTreeMap<(usize, usize), String> = BTreeMap::new();
+        for (number, line) in lines.enumerate() {
+            let damaged = |why: &str| {
+                let number = number + 2;
+                wrong(&format!("line {number} {why}; run its command again, with another --journal"))
+            };
+            // Verdicts are measured on the whole.
+            let Line::Batch { batch, run, .. } = serde_json::from_str(line).map_err(|_| damaged("is damaged"))? else {
+                continue;
+            };
+            if !shard.has(batch) || batch >= batches(&parsed) || run >= parsed.runs.len() {
+                return Err(damaged(&format!("is of batch {batch}, run {run}, which shard {shard} has not")));
+            }
+            match placed.insert((batch, run), line.to_string()) {
+                Some(before) if before != line => {
+                    return Err(damaged(&format!("is another result for batch {batch}, run {run}")));
+                }
+                _ => {}
+            }
+        }
         let first = format!("{as_whole}}}\n");
-        Ok(Self { path: path.to_path_buf(), shard, header: parsed, first, lines: placed.collect() })
+        Ok(Self { path: path.to_path_buf(), shard, header: parsed, first, lines: placed })
     }
 
     fn check_finished(&self) -> Result<(), Error> {
-        let batches = self.header.count.div_ceil(self.header.batch_size.max(1));
-        let wanted = (0..batches).filter(|batch| self.shard.has(*batch));
-        let wanted = wanted.flat_map(|batch| (0..self.header.runs.len()).map(move |run| (batch, run)));
-        let missing = wanted.filter(|place| !self.lines.contains_key(place)).count();
-        match missing {
+        let (batches, first, step) = (batches(&self.header), self.shard.first(), self.shard.of());
+        let own = batches.saturating_sub(first).div_ceil(step);
+        match own.saturating_mul(self.header.runs.len()).saturating_sub(self.lines.len()) {
             0 => Ok(()),
-            count => Err(self.wrong(&format!(
-                "shard {} is not finished: {count} batches are missing; its command, given again, goes on from there",
+            missing => Err(self.wrong(&format!(
+                "shard {} is not finished: {missing} results are missing, one per batch and run; its command, given again, \
+                 goes on from there",
                 self.shard
             ))),
         }

@@ -120,6 +120,28 @@ impl ImageOutcomes {
         Ok(Self { whole, parts, distances, members, passes, seconds: 0.0, audit: narrow(audit), pixels })
     }
 
+    /// Whether it can be of so many images, exits and policies, with so many pixels: what a journal gives back may have been
+    /// changed by hand.
+    pub(crate) fn fits(&self, images: usize, exits: usize, policies: usize, pixels: usize) -> bool {
+        let answers = |answers: &Answers, confidence: usize| {
+            let policies_fit = answers.policies.len() == policies
+                && answers.policies.iter().all(|policy| {
+                    let left = &policy.left;
+                    policy.right.0.len() == images && left.len() == images && left.iter().all(|exit| *exit < exits)
+                });
+            policies_fit
+                && answers.right.len() == exits
+                && answers.confidence.len() == confidence
+                && answers.right.iter().chain([&answers.average]).all(|bits| bits.0.len() == images)
+                && answers.confidence.iter().all(|exit| exit.0.len() == images)
+        };
+        answers(&self.whole, exits)
+            && [0, exits].contains(&self.parts.len())
+            && self.parts.iter().all(|part| answers(part, 0))
+            && self.distances.iter().all(|search| search.0.len() == images)
+            && self.pixels.len() == pixels
+    }
+
     /// Adds the images of the next batch.
     pub(crate) fn append(&mut self, next: Self) {
         self.whole.append(next.whole);

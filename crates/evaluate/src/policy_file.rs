@@ -101,8 +101,17 @@ pub fn parse(text: &str, ensemble: bool, exits: usize) -> Result<Policy, Error> 
     let number = || value.parse::<f64>().map_err(|_| bad("not a number"));
     let count = || value.parse::<usize>().map_err(|_| bad("not a whole number"));
     let policy = match name {
-        "confidence" => Policy { rule: Rule::Confidence(vec![number()?]), ensemble },
-        "entropy" => Policy { rule: Rule::Entropy(number()?), ensemble },
+        "confidence" => match number()? {
+            share if (0.0..=1.0).contains(&share) => Policy { rule: Rule::Confidence(vec![share]), ensemble },
+            percent if (1.0..=100.0).contains(&percent) => {
+                return Err(bad(&format!("a confidence is from 0 to 1; did you mean {}?", percent / 100.0)));
+            }
+            _ => return Err(bad("a confidence is from 0 to 1")),
+        },
+        "entropy" => match number()? {
+            nats if nats >= 0.0 => Policy { rule: Rule::Entropy(nats), ensemble },
+            _ => return Err(bad("an entropy is 0 or more, in nats")),
+        },
         "patience" => Policy { rule: Rule::Patience(count()?), ensemble },
         "fixed" => Policy { rule: Rule::Fixed(count()?), ensemble },
         "budget" => {
@@ -120,6 +129,17 @@ pub fn parse(text: &str, ensemble: bool, exits: usize) -> Result<Policy, Error> 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_threshold_that_cannot_be_is_refused() {
+        for (text, says) in
+            [("confidence:90", "did you mean 0.9"), ("confidence:-1", "from 0 to 1"), ("entropy:-2", "nats")]
+        {
+            let error = parse(text, false, 3).unwrap_err().to_string();
+            assert!(error.contains(says), "{error}");
+        }
+        assert!(parse("confidence:0.9", false, 3).is_ok() && parse("entropy:2.5", true, 3).is_ok());
+    }
 
     /// Confidences of images, and numbers that were typed.
     #[test]

@@ -18,6 +18,16 @@ impl Shard {
         (0..self.of).map(move |index| Self { index, ..self })
     }
 
+    /// How many parts there are.
+    pub fn of(self) -> usize {
+        self.of
+    }
+
+    /// Its first batch, counted from 0.
+    pub fn first(self) -> usize {
+        self.index
+    }
+
     /// Whether a batch belongs to it.
     pub fn has(&self, batch: usize) -> bool {
         batch % self.of == self.index

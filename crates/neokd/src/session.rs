@@ -180,30 +180,27 @@ impl Session<'_> {
         Ok((RunDir::create(folder, self.config)?, TrainingState::start(self.config, &self.devices.first)))
     }
 
-    /// The state of an existing run.
+    /// The state of an existing run; it remembers in what configuration and program differ from those that wrote its
+    /// checkpoint, as what goes on from there is not what an uninterrupted run would have been.
     ///
     /// # Errors
     /// [`Error::Checkpoint`] or [`Error::Io`] names the file.
     pub fn go_on(&self, run: &RunDir) -> Result<TrainingState, Error> {
         let path = run.checkpoint_path();
-        match path.exists() {
-            true => TrainingState::load(self.config, &path, &self.devices.first),
+        if !path.exists() {
             // Interrupted before the first checkpoint: the beginning is where it stands.
-            false => Ok(TrainingState::start(self.config, &self.devices.first)),
+            return Ok(TrainingState::start(self.config, &self.devices.first));
         }
+        let mut state = TrainingState::load(self.config, &path, &self.devices.first)?;
+        let step = state.progress.step;
+        let changed = self.changed_since(&path)?.into_iter().map(|changed| format!("{changed}, from step {step} on"));
+        state.progress.changed.extend(changed);
+        Ok(state)
     }
 
-    /// In what this configuration and this program differ from those that wrote a run's checkpoint, a sentence each: what
-    /// goes on from it is then not what an uninterrupted run would have been.
-    ///
-    /// # Errors
-    /// [`Error::Checkpoint`] or [`Error::Io`] names the file.
-    pub fn changed_since(&self, run: &RunDir) -> Result<Vec<String>, Error> {
-        let path = run.checkpoint_path();
-        if !path.exists() {
-            return Ok(Vec::new());
-        }
-        let contents: Contents = Contents::read(&path)?;
+    /// In what this configuration and this program differ from those that wrote a checkpoint, a sentence each.
+    fn changed_since(&self, checkpoint: &Path) -> Result<Vec<String>, Error> {
+        let contents: Contents = Contents::read(checkpoint)?;
         Ok(match contents.origin() {
             Some(Origin::Trained(then)) => then.differences(&Recipe::of(self.config, 0)?),
             _ => Vec::new(),
@@ -246,7 +243,8 @@ impl Session<'_> {
             false => (state.for_evaluation().clone(), progress.step),
         };
         let path = run.weights_path();
-        let bytes = fit.origin(steps)?.encode(&self.config.model, &network).map_err(Error::weights(&path))?;
+        let bytes =
+            fit.origin(&progress, steps)?.encode(&self.config.model, &network).map_err(Error::weights(&path))?;
         files::write_atomically(&path, &bytes)?;
         let planned_steps = fit.length().steps();
         Ok(Trained { network, training: TrainingReport { complete: true, planned_steps, progress } })

@@ -23,6 +23,10 @@ use crate::chart::number;
 /// Version of the report's schema; docs/report.md describes it.
 pub const SCHEMA: &str = "neokd.report/1";
 
+/// What is said of weights whose file does not say where they come from.
+const UNKNOWN: &str =
+    "of unknown training: their file does not say how they were made, or not so that this version can read it";
+
 /// What the shares of a transfer matrix are of.
 pub const FOOLED: &str = "shares of the images that all exits classify correctly when clean, and that the answering exit \
                           then misclassifies";
@@ -293,7 +297,7 @@ impl Report {
     pub fn origin(&self) -> Option<String> {
         match (&self.origin, &self.weights) {
             (Some(origin), _) => Some(origin.to_string()),
-            (None, Some(_)) => Some("how the weights were trained is not known: their file does not say".to_string()),
+            (None, Some(_)) => Some(UNKNOWN.to_string()),
             (None, None) => None,
         }
     }
@@ -386,8 +390,12 @@ impl Report {
             Some((name, attack.setting(), &attack.under(clean)?.found.accuracy, Some(attack)))
         });
         let robust = clean.robust.as_ref();
-        let robust =
-            robust.map(|robust| ("policy-robust".to_string(), "right whatever was tried".to_string(), robust, None));
+        let is_attacked = self.attacks.iter().any(|attack| attack.objective == "policy");
+        let (name, setting) = match is_attacked {
+            true => ("policy-robust", "right whatever was tried"),
+            false => ("deployed system, worst of the attacks on exits", "the policy itself was not attacked"),
+        };
+        let robust = robust.map(|robust| (name.to_string(), setting.to_string(), robust, None));
         std::iter::once(whole).chain(attacks).chain(robust).collect()
     }
 

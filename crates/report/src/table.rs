@@ -6,6 +6,7 @@ use comfy_table::{CellAlignment, ContentArrangement, Table};
 use neokd_evaluate::interval::Share;
 use neokd_evaluate::reliability::Calibration;
 
+use crate::figures::policy_name;
 use crate::report::{
     AttackReport, DistanceReport, PolicyReport, QUANTILES, Report, TransferReport, WorstReport, pixel_units,
 };
@@ -17,6 +18,7 @@ pub(crate) const POLICIES: usize = 8;
 pub fn render(report: &Report) -> String {
     let name = report.config.pointer("/data/name").and_then(|name| name.as_str()).unwrap_or("unknown data");
     let weights = report.weights.as_ref().map(|[file, _]| format!(", weights {file}")).unwrap_or_default();
+    let name = name.strip_suffix(" test").unwrap_or(name);
     let mut text = format!("Accuracy in % on {} {name} test images{weights}, seed {}", report.n, report.seed);
     text += &report.origin().map(|origin| format!("\nweights {origin}")).unwrap_or_default();
     text += &deployed(report);
@@ -198,8 +200,8 @@ fn policies(report: &Report) -> String {
     };
     let few = report.policies.len() <= POLICIES;
     let shown = report.policies.iter().enumerate().filter(|(index, _)| few || report.deployed == Some(*index));
-    for (index, clean) in shown {
-        add(index.to_string(), "clean", clean);
+    for (_, clean) in shown {
+        add(policy_name(clean), "clean", clean);
         for attack in &report.attacks {
             if let Some(found) = attack.policies.iter().find(|found| found.policy == clean.policy) {
                 add(String::new(), &attack.label(), found);

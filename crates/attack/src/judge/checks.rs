@@ -318,8 +318,8 @@ impl Diagnostics {
                 self.exit_gap,
                 0.08,
                 f64::INFINITY,
-                "more of the exits' answers are right than under attacks on each exit by itself: this is not the robust \
-                 accuracy of every exit, quote it as what it is or attack the exits by max-average and look at own",
+                "of the exits' answers are right here and wrong under attacks on each exit by itself: this is not the robust \
+                 accuracy of every exit; quote the row \"own exit\" of max-average as well",
             ),
             rule(
                 Check::LargeRadius,

@@ -90,7 +90,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "FILE")]
     journal: Option<PathBuf>,
     /// Run part I of N of the batches and stop, for job arrays and machines that share nothing but a disk; give every part its
-    /// own --journal, then neokd merge
+    /// own --journal, then neokd merge. What --out and --json ask for is for the last command, without --shard
     #[arg(long, value_name = "I/N", requires = "journal")]
     shard: Option<Shard>,
     /// Write the adversarial images, their labels and what every exit makes of them to this safetensors file

@@ -27,7 +27,7 @@ pub(super) enum Action {
 pub(super) fn run(action: Action, out: &mut Output) -> Result<(), Error> {
     match action {
         Action::List => {
-            PRESETS.iter().try_for_each(|preset| out.line(&format!("{:12} {}", preset.name, preset.summary)))
+            PRESETS.iter().try_for_each(|preset| out.line(&format!("{:16} {}", preset.name, preset.summary)))
         }
         Action::Show { name, resolved, set } => {
             let config = RunConfig::load(&name, &set)?;

@@ -14,6 +14,7 @@ use neokd_evaluate::{Error, files, policy_file};
 use neokd_model::{Frozen, MultiExit, Network, weights};
 use neokd_train::RunConfig;
 use neokd_train::run::checkpoint::Contents;
+use neokd_train::run::origin::Origin;
 use neokd_train::run::progress::Progress;
 use neokd_train::run::run_dir::RunDir;
 
@@ -75,7 +76,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "FILE")]
     journal: Option<PathBuf>,
     /// Run part I of N of the batches and stop, for job arrays and machines that share nothing but a disk; give every part its
-    /// own --journal, then neokd merge
+    /// own --journal, then neokd merge. What --out and --json ask for is for the last command, without --shard
     #[arg(long, value_name = "I/N", requires = "journal")]
     shard: Option<Shard>,
     /// Write the adversarial images of each attack, their labels and what every exit makes of them to this safetensors file
@@ -327,22 +328,23 @@ fn open(args: &Args, device: &Device) -> Result<(RunConfig, Network, Opened), Er
     let (model, network, on_file) = attack::open(&args.source, device)?;
     let mut config = match &args.config {
         Some(name) => RunConfig::load(name, &[])?,
-        None => config_around(&args.source)?,
+        None => config_around(&args.source, on_file.origin.as_ref())?,
     };
     config.model = model;
     Ok((config, network, Opened::File(on_file)))
 }
 
 /// The configuration of the run directory that a file is in, or in a folder of.
-fn config_around(file: &Path) -> Result<RunConfig, Error> {
+fn config_around(file: &Path, origin: Option<&Origin>) -> Result<RunConfig, Error> {
     let folders = file.ancestors().skip(1).take(2);
     let folder = folders.map(RunDir::at).find(|run| run.config_path().exists());
     match folder {
         Some(run) => Ok(RunDir::open(run.folder())?.1),
         None => Err(Error::Config(format!(
             "{}: weights alone do not say which images and which attack they are for; give --config NAME|FILE, neokd \
-             config list shows the names",
-            file.display()
+             config list shows the names{}",
+            file.display(),
+            origin.map(|origin| format!(" (they were {origin})")).unwrap_or_default()
         ))),
     }
 }

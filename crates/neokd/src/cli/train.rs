@@ -64,11 +64,9 @@ pub(super) fn run(args: Args, out: &mut Output) -> Result<(), Error> {
         return print_plan(&Plan::make(&config, &data, &devices.first)?, args.json, out);
     }
     let session = Session { config: &config, data: &data, devices: &devices };
-    let mut changed = Vec::new();
     let (run, mut state) = match existing {
         Some(run) => {
             let state = session.go_on(&run)?;
-            changed = session.changed_since(&run)?;
             (run, state)
         }
         None => {
@@ -76,14 +74,14 @@ pub(super) fn run(args: Args, out: &mut Output) -> Result<(), Error> {
             session.start(&args.out.clone().unwrap_or_else(fresh))?
         }
     };
+    // Before anything is said: another process may be training it.
+    drop(run.occupy()?);
     if !args.json {
         if let Some(warning) = config.threat.warning() {
             out.line(&format!("note: {warning}"))?;
         }
-        for changed in changed {
-            out.line(&format!(
-                "note: {changed} since the checkpoint; an uninterrupted run would have ended elsewhere"
-            ))?;
+        for changed in &state.progress.changed {
+            out.line(&format!("note: {changed}; an uninterrupted run may have ended elsewhere"))?;
         }
         out.line(&format!("training on {}, run directory {}", devices.names, run.folder().display()))?;
     }

@@ -185,7 +185,7 @@ impl<B: Backbone> Contents<B> {
         let unfit = |why: String| Error::Checkpoint { file: path.to_path_buf(), why };
         let (mut tensors, metadata) = weights::decode(bytes).map_err(Error::weights(path))?;
         let model = weights::read_model(&metadata).map_err(Error::weights(path))?;
-        let mut origin = Origin::read(&metadata).map_err(Error::weights(path))?;
+        let mut origin = Origin::read(&metadata);
         let training = match metadata.get(PROGRESS_KEY) {
             None => None,
             Some(text) => {
@@ -199,7 +199,8 @@ impl<B: Backbone> Contents<B> {
                 if let Some(config) = metadata.get(CONFIG_KEY) {
                     let config = RunConfig::<B>::from_toml(&path.display().to_string(), config, &[])?;
                     let recipe = Recipe::of(&config, header.progress.step)?;
-                    origin = Some(Origin::Trained(Recipe { versions: header.versions.clone(), ..recipe }));
+                    let changed = header.progress.changed.clone();
+                    origin = Some(Origin::Trained(Recipe { versions: header.versions.clone(), changed, ..recipe }));
                 }
                 Some(Saved {
                     header,

@@ -45,6 +45,9 @@ pub struct Recipe {
     pub versions: Option<Versions>,
     /// Steps that were done.
     pub steps: u64,
+    /// What was changed in the configuration or the program on the way, and at which step.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changed: Vec<String>,
 }
 
 impl Recipe {
@@ -63,7 +66,7 @@ impl Recipe {
         if let Some(config) = config.as_object_mut() {
             config.remove("evaluation");
         }
-        Ok(Self { config, training_digest: None, versions: Some(Versions::current()), steps })
+        Ok(Self { config, training_digest: None, versions: Some(Versions::current()), steps, changed: Vec::new() })
     }
 
     /// What differs in another recipe, a sentence a key; steps and what either does not say are not compared.
@@ -79,11 +82,12 @@ impl Recipe {
     }
 
     fn text(&self, pointer: &str) -> String {
-        match self.config.pointer(pointer) {
+        let text = match self.config.pointer(pointer) {
             Some(Value::String(text)) => text.clone(),
             Some(value) => value.to_string(),
             None => "?".to_string(),
-        }
+        };
+        plain(&text)
     }
 }
 
@@ -98,13 +102,16 @@ impl Origin {
         weights::encode(&weights::collect(network)?, &Metadata::from(header))
     }
 
-    /// What a header says; nothing, if it says nothing.
-    ///
-    /// # Errors
-    /// [`WeightsError::Header`] if it cannot be understood.
-    pub fn read(header: &Metadata) -> Result<Option<Self>, WeightsError> {
-        header.get(KEY).map(|text| serde_json::from_str(text).map_err(|error| unfit(&error))).transpose()
+    /// What a header says; nothing, if it says nothing, or nothing that this version understands: the weights are as good.
+    pub fn read(header: &Metadata) -> Option<Self> {
+        header.get(KEY).and_then(|text| serde_json::from_str(text).ok())
     }
+}
+
+/// Text from a file for a terminal: short, and without anything that a terminal obeys.
+fn plain(text: &str) -> String {
+    let visible = |letter: char| if letter.is_control() { '?' } else { letter };
+    text.chars().take(100).map(visible).collect()
 }
 
 /// In one sentence.
@@ -114,10 +121,17 @@ impl std::fmt::Display for Origin {
             Self::Trained(recipe) => {
                 let [loss, data, seed] = ["/training/loss/kind", "/data/name", "/seed"].map(|at| recipe.text(at));
                 write!(out, "trained by {loss} on {data}, seed {seed}, {} steps", recipe.steps)?;
-                recipe.versions.iter().try_for_each(|versions| write!(out, ", with neokd {}", versions.neokd))
+                if let Some(versions) = &recipe.versions {
+                    write!(out, ", with neokd {}", plain(&versions.neokd))?;
+                }
+                match &recipe.changed[..] {
+                    [] => Ok(()),
+                    changed => write!(out, "; changed on the way: {}", plain(&changed.join("; "))),
+                }
             }
             Self::Converted { file, sha256, key } => {
-                let entry = if key.is_empty() { String::new() } else { format!(", entry {key}") };
+                let entry = if key.is_empty() { String::new() } else { format!(", entry {}", plain(key)) };
+                let (file, sha256) = (plain(file), plain(sha256));
                 write!(out, "converted from {file}{entry}, SHA-256 {sha256}; how they were trained is not known")
             }
         }
@@ -157,7 +171,7 @@ mod tests {
             let model = &config.model;
             let bytes = origin.encode(model, &model.init(1, &burn::tensor::Device::flex())).unwrap();
             assert!(!String::from_utf8_lossy(&bytes).contains("somebody"));
-            assert_eq!(Origin::read(&weights::decode(&bytes).unwrap().1).unwrap(), Some(origin));
+            assert_eq!(Origin::read(&weights::decode(&bytes).unwrap().1), Some(origin));
         }
         let changed =
             RunConfig::load("mnist-quick", &["seed=2".to_string(), "training.clip_norm=1".to_string()]).unwrap();
@@ -166,8 +180,12 @@ mod tests {
         assert!(found.contains(&"seed was 1, is 2".to_string()), "{found:?}");
         assert!(found.contains(&"training.clip_norm was null, is 1.0".to_string()), "{found:?}");
         assert!(then.differences(&then).is_empty());
-        assert_eq!(Origin::read(&Metadata::new()).unwrap(), None);
+        assert_eq!(Origin::read(&Metadata::new()), None);
         let later = Metadata::from([(KEY.to_string(), "{\"how\": \"grown\"}".to_string())]);
-        assert!(Origin::read(&later).unwrap_err().to_string().contains("neokd.origin"));
+        assert_eq!(Origin::read(&later), None);
+        let loss = serde_json::json!({"training": {"loss": {"kind": format!("\u{1b}[31m{}", "x".repeat(3000))}}});
+        let hostile = Origin::Trained(Recipe { config: loss, ..then });
+        let said = hostile.to_string();
+        assert!(said.len() < 300 && !said.contains('\u{1b}'), "{said}");
     }
 }

@@ -24,4 +24,7 @@ pub struct Progress {
     /// The first step at which catastrophic overfitting was seen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alarm: Option<u64>,
+    /// What was changed in the configuration or the program on the way, and at which step.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changed: Vec<String>,
 }

@@ -141,13 +141,14 @@ impl<'a, B: Backbone> Fit<'a, B> {
         Self { replicas, ..self }
     }
 
-    /// What the weights of this run come from, after so many steps.
+    /// What the weights of this run come from, after so many of its steps.
     ///
     /// # Errors
     /// [`Error::Config`] if JSON cannot hold the configuration.
-    pub fn origin(&self, steps: u64) -> Result<Origin, Error> {
+    pub fn origin(&self, progress: &Progress, steps: u64) -> Result<Origin, Error> {
         Ok(Origin::Trained(Recipe {
             training_digest: Some(self.training_images.digest()),
+            changed: progress.changed.clone(),
             ..Recipe::of(self.config, steps)?
         }))
     }
@@ -522,7 +523,7 @@ impl<'a, B: Backbone> Fit<'a, B> {
             return Ok(());
         }
         let path = run.best_path();
-        let origin = self.origin(look.step)?;
+        let origin = self.origin(&state.progress, look.step)?;
         let bytes = origin.encode(&self.config.model, state.for_evaluation()).map_err(Error::weights(&path))?;
         neokd_evaluate::files::write_atomically(&path, &bytes)
     }
