@@ -102,8 +102,9 @@ pub fn parse(text: &str, ensemble: bool, exits: usize) -> Result<Policy, Error> 
     let count = || value.parse::<usize>().map_err(|_| bad("not a whole number"));
     let policy = match name {
         "confidence" => match number()? {
-            share if (0.0..=1.0).contains(&share) => Policy { rule: Rule::Confidence(vec![share]), ensemble },
-            percent if (1.0..=100.0).contains(&percent) => {
+            // Above 1 nobody leaves early, which is asked for at times.
+            share if (0.0..2.0).contains(&share) => Policy { rule: Rule::Confidence(vec![share]), ensemble },
+            percent if (2.0..=100.0).contains(&percent) => {
                 return Err(bad(&format!("a confidence is from 0 to 1; did you mean {}?", percent / 100.0)));
             }
             _ => return Err(bad("a confidence is from 0 to 1")),
