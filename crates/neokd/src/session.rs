@@ -17,8 +17,8 @@ use neokd_report::card;
 use neokd_report::report::{About, DataReport, Report, TrainingReport, config_of_run};
 use neokd_report::run::Run;
 use neokd_train::RunConfig;
-use neokd_train::run::checkpoint::{self, Contents, TrainingState};
-use neokd_train::run::origin::{Origin, Recipe};
+use neokd_train::run::checkpoint::{self, TrainingState};
+use neokd_train::run::origin::Origin;
 use neokd_train::run::progress::Progress;
 use neokd_train::run::run_dir::RunDir;
 use neokd_train::training::fit::{Fit, Length, Observer};
@@ -180,31 +180,17 @@ impl Session<'_> {
         Ok((RunDir::create(folder, self.config)?, TrainingState::start(self.config, &self.devices.first)))
     }
 
-    /// The state of an existing run; it remembers in what configuration and program differ from those that wrote its
-    /// checkpoint, as what goes on from there is not what an uninterrupted run would have been.
+    /// The state of an existing run.
     ///
     /// # Errors
     /// [`Error::Checkpoint`] or [`Error::Io`] names the file.
     pub fn go_on(&self, run: &RunDir) -> Result<TrainingState, Error> {
         let path = run.checkpoint_path();
-        if !path.exists() {
+        match path.exists() {
+            true => TrainingState::load(self.config, &path, &self.devices.first),
             // Interrupted before the first checkpoint: the beginning is where it stands.
-            return Ok(TrainingState::start(self.config, &self.devices.first));
+            false => Ok(TrainingState::start(self.config, &self.devices.first)),
         }
-        let mut state = TrainingState::load(self.config, &path, &self.devices.first)?;
-        let step = state.progress.step;
-        let changed = self.changed_since(&path)?.into_iter().map(|changed| format!("{changed}, from step {step} on"));
-        state.progress.changed.extend(changed);
-        Ok(state)
-    }
-
-    /// In what this configuration and this program differ from those that wrote a checkpoint, a sentence each.
-    fn changed_since(&self, checkpoint: &Path) -> Result<Vec<String>, Error> {
-        let contents: Contents = Contents::read(checkpoint)?;
-        Ok(match contents.origin() {
-            Some(Origin::Trained(then)) => then.differences(&Recipe::of(self.config, 0)?),
-            _ => Vec::new(),
-        })
     }
 
     /// How long training is.

@@ -24,7 +24,7 @@ use crate::options::training_attack::{AttackLoss, AttackMode, TrainingAttack};
 use crate::training::optimizer::OptimizerConfig;
 use crate::training::schedule::ScheduleConfig;
 
-pub use presets::{PRESETS, Preset};
+pub use presets::{PRESETS, Preset, preset};
 
 /// Everything that determines a run; the same configuration and machine give the same bits.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -436,7 +436,7 @@ fn read_below(name_or_file: &str, above: &mut Vec<String>) -> Result<(String, Ta
     above.push(name_or_file.to_string());
     // A file is looked for beside the one that names it.
     let beside = Path::new(name_or_file).with_file_name(base);
-    let base = match PRESETS.iter().any(|preset| preset.name == base) || !beside.exists() {
+    let base = match preset(base).is_some() || !beside.exists() {
         true => base.to_string(),
         false => beside.display().to_string(),
     };
@@ -451,7 +451,7 @@ fn read_below(name_or_file: &str, above: &mut Vec<String>) -> Result<(String, Ta
 
 /// The table of a preset or a file, as it is.
 fn read_alone(name_or_file: &str) -> Result<(String, Table), Error> {
-    if let Some(preset) = PRESETS.iter().find(|preset| preset.name == name_or_file) {
+    if let Some(preset) = preset(name_or_file) {
         return Ok((format!("preset {}", preset.name), parse_toml(preset.name, preset.text)?));
     }
     let path = Path::new(name_or_file);

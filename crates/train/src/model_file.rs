@@ -6,7 +6,7 @@ use neokd_evaluate::{Error, files};
 use neokd_model::{ModelConfig, weights};
 
 use crate::RunConfig;
-use crate::config::PRESETS;
+use crate::config::preset;
 use crate::run::run_dir::RunDir;
 
 /// Reads `model.toml` (the keys of a configuration's `[model]` section, or a whole configuration), the network of a preset
@@ -15,8 +15,8 @@ use crate::run::run_dir::RunDir;
 /// # Errors
 /// [`Error::Io`], [`Error::Config`] or [`Error::Checkpoint`], naming the file.
 pub fn read(path: &Path) -> Result<ModelConfig, Error> {
-    if !path.exists() && PRESETS.iter().any(|preset| Path::new(preset.name) == path) {
-        return Ok(RunConfig::load(&path.display().to_string(), &[])?.model);
+    if let Some(name) = path.to_str().filter(|name| !path.exists() && preset(name).is_some()) {
+        return Ok(RunConfig::load(name, &[])?.model);
     }
     if path.is_dir() {
         return Ok(RunDir::open(path)?.1.model);

@@ -3,7 +3,7 @@
 use clap::Subcommand;
 use neokd_evaluate::Error;
 use neokd_train::RunConfig;
-use neokd_train::config::PRESETS;
+use neokd_train::config::{PRESETS, preset};
 
 use super::Output;
 
@@ -31,7 +31,7 @@ pub(super) fn run(action: Action, out: &mut Output) -> Result<(), Error> {
         }
         Action::Show { name, resolved, set } => {
             let config = RunConfig::load(&name, &set)?;
-            match PRESETS.iter().find(|preset| preset.name == name) {
+            match preset(&name) {
                 Some(preset) if !resolved && set.is_empty() => out.text(preset.text),
                 _ => out.text(&config.to_toml()?),
             }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use neokd_evaluate::{Error, files};
 use neokd_train::RunConfig;
-use neokd_train::config::PRESETS;
+use neokd_train::config::preset;
 
 use super::Output;
 
@@ -20,7 +20,7 @@ pub(super) struct Args {
 
 pub(super) fn run(args: Args, out: &mut Output) -> Result<(), Error> {
     files::refuse_existing("--out", &args.out)?;
-    let text = match PRESETS.iter().find(|preset| preset.name == args.name) {
+    let text = match preset(&args.name) {
         Some(preset) => preset.text.to_string(),
         None => RunConfig::load(&args.name, &[])?.to_toml()?,
     };

@@ -11,6 +11,11 @@ pub struct Preset {
     pub text: &'static str,
 }
 
+/// The configuration of this name, if it is compiled in.
+pub fn preset(name: &str) -> Option<&'static Preset> {
+    PRESETS.iter().find(|preset| preset.name == name)
+}
+
 /// All presets; the first is what `neokd train` runs.
 pub const PRESETS: &[Preset] = &[
     Preset {

@@ -99,7 +99,8 @@ impl<M: MultiExit> TrainingState<M> {
         files::write_atomically(path, &bytes)
     }
 
-    /// Reads a state for the given configuration.
+    /// Reads a state for the given configuration; it remembers in what configuration and program differ from those that wrote
+    /// it, as what goes on from there is not what an uninterrupted run would have been.
     ///
     /// # Errors
     /// [`Error::Checkpoint`] if the file is truncated, damaged, of another network or of another schema.
@@ -107,7 +108,11 @@ impl<M: MultiExit> TrainingState<M> {
         let contents = Contents::read(path)?;
         contents.check_network(config)?;
         let network = apply(&contents.model, contents.weights, path, device)?;
-        let saved = contents.training.ok_or_else(|| no_training_state(path))?;
+        let mut saved = contents.training.ok_or_else(|| no_training_state(path))?;
+        if let Some(Origin::Trained(then)) = &contents.origin {
+            let changed = then.differences(&Recipe::of(config, then.steps)?).into_iter();
+            saved.header.progress.changed.extend(changed.map(|what| format!("{what}, from step {} on", then.steps)));
+        }
         let state = OptimizerState { tensors: saved.optimizer, scalars: saved.header.optimizer_scalars };
         let optimizer = Optimizer::new(&config.training.optimizer).with_state(state, device).map_err(|name| {
             let why = "does not fit training.optimizer; resume with the configuration that wrote it";
@@ -196,12 +201,11 @@ impl<B: Backbone> Contents<B> {
                         header.schema
                     )));
                 }
-                if let Some(config) = metadata.get(CONFIG_KEY) {
-                    let config = RunConfig::<B>::from_toml(&path.display().to_string(), config, &[])?;
-                    let recipe = Recipe::of(&config, header.progress.step)?;
+                let recipe = metadata.get(CONFIG_KEY).and_then(|config| Recipe::of_toml(config, header.progress.step));
+                origin = recipe.map(|recipe| {
                     let changed = header.progress.changed.clone();
-                    origin = Some(Origin::Trained(Recipe { versions: header.versions.clone(), changed, ..recipe }));
-                }
+                    Origin::Trained(Recipe { versions: header.versions.clone(), changed, ..recipe })
+                });
                 Some(Saved {
                     header,
                     optimizer: take(&mut tensors, "optimizer/"),

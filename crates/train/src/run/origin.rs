@@ -59,14 +59,22 @@ impl Recipe {
         let unwritable = |error| {
             Error::Config(format!("the configuration cannot be written as JSON: {error}; leave out what is new"))
         };
-        let mut config = serde_json::to_value(config).map_err(unwritable)?;
+        Ok(Self::new(serde_json::to_value(config).map_err(unwritable)?, steps))
+    }
+
+    /// Of the configuration that a checkpoint holds as TOML; nothing, if that is none.
+    pub(crate) fn of_toml(config: &str, steps: u64) -> Option<Self> {
+        toml::from_str(config).ok().map(|config| Self::new(config, steps))
+    }
+
+    fn new(mut config: Value, steps: u64) -> Self {
         if let Some(data) = config.get_mut("data").and_then(Value::as_object_mut) {
             data.remove("path");
         }
         if let Some(config) = config.as_object_mut() {
             config.remove("evaluation");
         }
-        Ok(Self { config, training_digest: None, versions: Some(Versions::current()), steps, changed: Vec::new() })
+        Self { config, training_digest: None, versions: Some(Versions::current()), steps, changed: Vec::new() }
     }
 
     /// What differs in another recipe, a sentence a key; steps and what either does not say are not compared.

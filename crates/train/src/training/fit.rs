@@ -5,6 +5,7 @@
 //! step and example, so the loop can be left after any step and entered again there.
 
 use std::ops::Range;
+use std::sync::OnceLock;
 use std::thread;
 use std::time::Instant;
 
@@ -104,6 +105,8 @@ fn images_used<B>(config: &RunConfig<B>, images: usize) -> usize {
 pub struct Fit<'a, B: Backbone = ModelConfig> {
     config: &'a RunConfig<B>,
     training_images: &'a dyn Images,
+    /// Of them, once somebody asks.
+    digest: OnceLock<String>,
     held_out: &'a dyn Images,
     device: &'a Device,
     threat: Threat,
@@ -126,6 +129,7 @@ impl<'a, B: Backbone> Fit<'a, B> {
         Ok(Self {
             config,
             training_images: &data.train,
+            digest: OnceLock::new(),
             held_out: &data.validation,
             device,
             threat: config.threat,
@@ -147,7 +151,7 @@ impl<'a, B: Backbone> Fit<'a, B> {
     /// [`Error::Config`] if JSON cannot hold the configuration.
     pub fn origin(&self, progress: &Progress, steps: u64) -> Result<Origin, Error> {
         Ok(Origin::Trained(Recipe {
-            training_digest: Some(self.training_images.digest()),
+            training_digest: Some(self.digest.get_or_init(|| self.training_images.digest()).clone()),
             changed: progress.changed.clone(),
             ..Recipe::of(self.config, steps)?
         }))
